@@ -1,0 +1,17 @@
+#!/bin/sh
+# Compiles one BPF source and writes it as a Swift constant: embed.sh CLANG INCLUDE SOURCE OUT.swift
+# The constant is base64 in a StaticString: an array literal of this size would take the Swift compiler seconds.
+set -eu
+clang=$1 include=$2 source=$3 out=$4
+name=$(basename "$source" .bpf.c)
+folder=$(cd "$(dirname "$source")" && pwd)
+"$clang" -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
+	-idirafter "/usr/include/$(uname -m)-linux-gnu" \
+	-ffile-prefix-map="$folder"=. -I "$include" -c "$source" -o "$out.o"
+{
+	printf '// Generated from %s.bpf.c.\n\n' "$name"
+	printf '/// The BPF object of %s.bpf.c in base64.\n' "$name"
+	printf 'public let %sObject: StaticString = "' "$name"
+	base64 -w0 "$out.o"
+	printf '"\n'
+} > "$out"

@@ -1,0 +1,76 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+  name: "kvmtax",
+  products: [
+    .executable(name: "kvmtax", targets: ["Analyzer"]),
+    .executable(name: "kvmtax-tracer", targets: ["Tracer"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+  ],
+  targets: [
+    // C libraries, by pkg-config
+    .systemLibrary(name: "CBpf", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+    .systemLibrary(name: "CElf", pkgConfig: "libelf", providers: [.apt(["libelf-dev"])]),
+    .systemLibrary(
+      name: "CTraceEvent", pkgConfig: "libtraceevent", providers: [.apt(["libtraceevent-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+
+    // What BPF and Swift share, and the compiled BPF programs
+    .target(
+      name: "CKvmtax", path: "BPF", exclude: ["embed.sh", "kvm.bpf.c", "kernel_types.h"],
+      sources: ["layout.c"],
+      publicHeadersPath: "include"),
+    .plugin(name: "BpfCompile", capability: .buildTool()),
+    .target(name: "BpfImages", plugins: ["BpfCompile"]),
+
+    // From events to a report; no I/O below Import and TraceFile
+    .target(name: "Attribution", dependencies: ["CKvmtax"]),
+    .target(name: "Files", dependencies: ["Attribution"]),
+    .target(name: "Formats", dependencies: ["Attribution", "CTraceEvent"]),
+    .target(name: "Host", dependencies: ["Attribution"]),
+    .target(name: "TraceFile", dependencies: ["Attribution", "CKvmtax", "CZstd", "Files"]),
+    .target(
+      name: "Import", dependencies: ["Attribution", "CKvmtax", "CZlib", "CZstd", "Files", "Formats"]),
+    .target(name: "Reports", dependencies: ["Attribution"]),
+    .target(name: "Terminal", dependencies: ["Attribution"]),
+
+    // The privileged half
+    .target(name: "Bpf", dependencies: ["BpfImages", "CBpf", "CKvmtax", "Formats"]),
+    .target(name: "CTinyGuest"),
+    .target(name: "TinyGuest", dependencies: ["CTinyGuest"]),
+    .executableTarget(
+      name: "Tracer",
+      dependencies: [
+        "Attribution", "Bpf", "CKvmtax", "Formats", "Host", "Terminal", "TinyGuest", "TraceFile",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    .executableTarget(
+      name: "Analyzer",
+      dependencies: [
+        "Attribution", "Files", "Formats", "Host", "Import", "Reports", "Terminal", "TraceFile",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+
+    // Tests
+    .target(name: "TestSupport", dependencies: ["Attribution", "CKvmtax"], path: "Tests/Support"),
+    .testTarget(name: "AttributionTests", dependencies: ["Attribution", "CKvmtax", "TestSupport"]),
+    .testTarget(
+      name: "BpfTests",
+      dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
+      exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
+    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"]),
+    .testTarget(name: "HostTests", dependencies: ["Host"]),
+    .testTarget(
+      name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
+    .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
+    .testTarget(
+      name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
+    .testTarget(
+      name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

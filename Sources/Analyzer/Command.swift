@@ -1,0 +1,1 @@
+@main struct AnalyzerCommand { static func main() {} }

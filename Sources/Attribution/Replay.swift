@@ -1,0 +1,206 @@
+import CKvmtax
+
+/// Where events come from: a file's events, in the order in which the machine is to see them.
+public protocol EventSource {
+  /// Replaces `batch` by the next events, oldest first; leaves it empty at the end.
+  mutating func read(into batch: inout [kt_event]) throws(InputError)
+}
+
+/// The state machine in user space: events in, a ledger out. It runs the same C functions as the BPF programs
+/// (BPF/include/machine.h) over slots and rows of its own.
+public struct Replay: ~Copyable {
+  private var slots: UnsafeMutablePointer<kt_slot>
+  private var slotCapacity = 64
+  /// Number of threads seen.
+  public private(set) var threadCount = 0
+  private var rows: UnsafeMutablePointer<kt_row>
+  private var rowCapacity = 256
+  private var rowCount = 1  // row 0 ends a chain
+  /// Per slot, 256 row numbers by the reason's low byte: a guess that is checked against the row.
+  private var rowOfReason: UnsafeMutablePointer<UInt32>
+  /// tid / 4096 -> page of slot numbers plus one.
+  private let pages: UnsafeMutablePointer<UnsafeMutablePointer<UInt32>?>
+  private static let pageCount = 1 << 20
+  private static let pageSize = 1 << 12
+  /// The first and last time seen, ns.
+  public private(set) var firstNanoseconds: UInt64 = .max
+  /// The last time seen, ns.
+  public private(set) var lastNanoseconds: UInt64 = 0
+  /// Events fed.
+  public private(set) var eventCount: UInt64 = 0
+
+  /// An empty machine.
+  public init() {
+    slots = .allocate(capacity: slotCapacity)
+    slots.initialize(repeating: kt_slot(), count: slotCapacity)
+    rows = .allocate(capacity: rowCapacity)
+    rows.initialize(repeating: kt_row(), count: rowCapacity)
+    rowOfReason = .allocate(capacity: slotCapacity * 256)
+    rowOfReason.initialize(repeating: 0, count: slotCapacity * 256)
+    pages = .allocate(capacity: Replay.pageCount)
+    pages.initialize(repeating: nil, count: Replay.pageCount)
+  }
+
+  deinit {
+    slots.deallocate()
+    rows.deallocate()
+    rowOfReason.deallocate()
+    for page in 0..<Replay.pageCount { pages[page]?.deallocate() }
+    pages.deallocate()
+  }
+
+  /// Takes events in order.
+  public mutating func step(_ events: Span<kt_event>) {
+    for index in events.indices { step(events[index]) }
+  }
+
+  /// Drains a source.
+  public mutating func drain<Source: EventSource>(_ source: inout Source) throws(InputError) {
+    var batch: [kt_event] = []
+    batch.reserveCapacity(4096)
+    while true {
+      try source.read(into: &batch)
+      if batch.isEmpty { return }
+      step(batch.span)
+    }
+  }
+
+  @inline(__always) private mutating func step(_ event: kt_event) {
+    eventCount &+= 1
+    if event.time_ns < firstNanoseconds { firstNanoseconds = event.time_ns }
+    if event.time_ns > lastNanoseconds { lastNanoseconds = event.time_ns }
+    let number = slotNumber(of: event)
+    let slot = slots + number
+    var isa: UInt8 = 0
+    var reason: UInt32 = 0
+    var event = event
+    let outcome = kt_step(slot, &event, &isa, &reason)
+    if outcome == 1 {
+      let row = rowNumber(slot: number, isa: slot.pointee.isa, reason: slot.pointee.reason)
+      kt_account(rows + row, slots + number)
+      kt_clear_exit(slots + number)
+    } else if outcome == 2 {
+      let row = rowNumber(slot: number, isa: isa, reason: reason)
+      rows[row].unpaired &+= 1
+    }
+  }
+
+  /// A recorder lost events between the two times, on every thread or on one: unknown, and open exits are cut.
+  public mutating func gap(from startNanoseconds: UInt64, to endNanoseconds: UInt64) {
+    for number in 0..<threadCount {
+      var isa: UInt8 = 0
+      var reason: UInt32 = 0
+      if kt_gap(slots + number, startNanoseconds, endNanoseconds, &isa, &reason) != 0 {
+        let row = rowNumber(slot: number, isa: isa, reason: reason)
+        rows[row].unpaired &+= 1
+      }
+    }
+  }
+
+  @inline(__always) private mutating func slotNumber(of event: kt_event) -> Int {
+    let page = Int(event.tid) / Replay.pageSize
+    let entry = Int(event.tid) % Replay.pageSize
+    if let entries = pages[page] {
+      let number = Int(entries[entry])
+      if number != 0 {
+        let known = slots[number - 1].tgid
+        if known == event.tgid || known == 0 || event.tgid == 0 { return number - 1 }
+      }
+    }
+    return takeSlot(for: event, page: page, entry: entry)
+  }
+
+  @inline(never) private mutating func takeSlot(for event: kt_event, page: Int, entry: Int) -> Int {
+    if threadCount == slotCapacity { growSlots() }
+    let entries: UnsafeMutablePointer<UInt32>
+    if let known = pages[page] {
+      entries = known
+    } else {
+      entries = .allocate(capacity: Replay.pageSize)
+      entries.initialize(repeating: 0, count: Replay.pageSize)
+      pages[page] = entries
+    }
+    let number = threadCount
+    threadCount += 1
+    slots[number].thread = UInt32(threadCount)
+    kt_start(slots + number, event.time_ns, event.tid, event.tgid)
+    entries[entry] = UInt32(threadCount)
+    return number
+  }
+
+  private mutating func growSlots() {
+    let capacity = slotCapacity * 2
+    let larger = UnsafeMutablePointer<kt_slot>.allocate(capacity: capacity)
+    larger.moveInitialize(from: slots, count: slotCapacity)
+    (larger + slotCapacity).initialize(repeating: kt_slot(), count: capacity - slotCapacity)
+    slots.deallocate()
+    slots = larger
+    let table = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity * 256)
+    table.moveInitialize(from: rowOfReason, count: slotCapacity * 256)
+    (table + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
+    rowOfReason.deallocate()
+    rowOfReason = table
+    slotCapacity = capacity
+  }
+
+  @inline(__always) private mutating func rowNumber(slot: Int, isa: UInt8, reason: UInt32) -> Int {
+    let guess = Int(rowOfReason[slot * 256 + Int(reason & 255)])
+    if guess != 0, rows[guess].reason == reason, rows[guess].isa == UInt32(isa) { return guess }
+    return findRow(slot: slot, isa: isa, reason: reason)
+  }
+
+  @inline(never) private mutating func findRow(slot: Int, isa: UInt8, reason: UInt32) -> Int {
+    var number = slots[slot].first_row
+    while number != 0 {
+      if rows[Int(number)].reason == reason, rows[Int(number)].isa == UInt32(isa) { return Int(number) }
+      number = rows[Int(number)].next
+    }
+    if rowCount == rowCapacity {
+      let larger = UnsafeMutablePointer<kt_row>.allocate(capacity: rowCapacity * 2)
+      larger.moveInitialize(from: rows, count: rowCapacity)
+      (larger + rowCapacity).initialize(repeating: kt_row(), count: rowCapacity)
+      rows.deallocate()
+      rows = larger
+      rowCapacity *= 2
+    }
+    let row = rowCount
+    rowCount += 1
+    rows[row].thread = slots[slot].thread
+    rows[row].slot = UInt32(slot)
+    rows[row].reason = reason
+    rows[row].isa = UInt32(isa)
+    rows[row].next = slots[slot].first_row
+    slots[slot].first_row = UInt32(row)
+    rowOfReason[slot * 256 + Int(reason & 255)] = UInt32(row)
+    return row
+  }
+
+  /// The ledger of everything taken so far; each thread is observed from its first event to its last.
+  public func ledger() -> Ledger {
+    var ledger = Ledger()
+    for number in 0..<threadCount {
+      // a thread that never entered or left a guest is no vCPU
+      guard slots[number].exits > 0 || slots[number].entries > 0 else { continue }
+      var vcpu = VCPU(slots + number, endNanoseconds: nil)
+      var row = slots[number].first_row
+      while row != 0 {
+        var account = ExitAccount(rows + Int(row))
+        if slots[number].in_exit != 0, account.reason == slots[number].reason, account.isa == slots[number].isa {
+          account.open = 1
+        }
+        vcpu.accounts.append(account)
+        row = rows[Int(row)].next
+      }
+      if slots[number].in_exit != 0,
+        !vcpu.accounts.contains(where: { $0.reason == slots[number].reason && $0.isa == slots[number].isa })
+      {
+        var account = ExitAccount(isa: slots[number].isa, reason: slots[number].reason)
+        account.open = 1
+        vcpu.accounts.append(account)
+      }
+      ledger.add(vcpu, pid: slots[number].tgid)
+    }
+    ledger.sort()
+    return ledger
+  }
+}

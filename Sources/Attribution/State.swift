@@ -1,0 +1,75 @@
+import CKvmtax
+
+/// What a vCPU thread is doing; every nanosecond is in exactly one state (`enum kt_state`, BPF/include/record.h).
+public enum State: UInt8, CaseIterable, Sendable {
+  /// Not observed: before the first event, in a gap, between events that do not pair.
+  case unknown
+  /// kvm_entry to kvm_exit; contains the world switch.
+  case guest
+  /// KVM handles an exit.
+  case kernel
+  /// The host's own interrupts on the vCPU's time.
+  case hostInterrupt
+  /// User space; on CPU and blocked together where no scheduler events were recorded.
+  case qemu
+  /// User space, sleeping.
+  case qemuBlocked
+  /// KVM, sleeping outside HLT.
+  case kernelBlocked
+  /// KVM polls for a wake-up before it sleeps.
+  case haltPoll
+  /// Sleeping in HLT; poll, wait and wake latency together where they were not told apart.
+  case haltWait
+  /// Woken, not yet running.
+  case wakeLatency
+  /// Runnable, not running.
+  case preempted
+  /// The VM is paused.
+  case stopped
+
+  /// The state's one name in JSON, docs and trace files.
+  public var name: String {
+    switch self {
+    case .unknown: "unknown"
+    case .guest: "guest"
+    case .kernel: "kernel"
+    case .hostInterrupt: "host_interrupt"
+    case .qemu: "qemu"
+    case .qemuBlocked: "qemu_blocked"
+    case .kernelBlocked: "kernel_blocked"
+    case .haltPoll: "halt_poll"
+    case .haltWait: "halt_wait"
+    case .wakeLatency: "wake_latency"
+    case .preempted: "preempted"
+    case .stopped: "stopped"
+    }
+  }
+}
+
+/// Nanoseconds per state.
+public struct StateTimes: Equatable, Sendable {
+  /// One value per state, in the order of `State`.
+  public private(set) var nanoseconds: [UInt64]
+
+  /// All zero.
+  public init() { nanoseconds = [UInt64](repeating: 0, count: State.allCases.count) }
+
+  /// Copies `State.allCases.count` values from a C array (`kt_slot.state_ns`, `kt_row.state_ns`).
+  public init(copying values: UnsafePointer<UInt64>) {
+    nanoseconds = Array(UnsafeBufferPointer(start: values, count: State.allCases.count))
+  }
+
+  /// Nanoseconds in one state.
+  public subscript(state: State) -> UInt64 {
+    get { nanoseconds[Int(state.rawValue)] }
+    set { nanoseconds[Int(state.rawValue)] = newValue }
+  }
+
+  /// The sum over all states, wrapping: a damaged input must not trap.
+  public var total: UInt64 { nanoseconds.reduce(0, &+) }
+
+  /// Adds the other's times, state by state.
+  public mutating func add(_ other: StateTimes) {
+    for index in nanoseconds.indices { nanoseconds[index] &+= other.nanoseconds[index] }
+  }
+}

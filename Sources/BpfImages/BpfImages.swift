@@ -1,0 +1,1 @@
+// Filled by the plugin BpfCompile: one constant per BPF/*.bpf.c.

@@ -1,0 +1,1 @@
+@main struct TracerCommand { static func main() {} }
