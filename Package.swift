@@ -68,7 +68,8 @@ let package = Package(
       name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
     .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
     .testTarget(
-      name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
+      name: "TraceFileTests",
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
     .testTarget(
       name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
   ],
