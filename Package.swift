@@ -72,7 +72,8 @@ let package = Package(
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
     .testTarget(
-      name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
+      name: "TraceFileTests",
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
     .testTarget(
       name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
   ],
