@@ -68,7 +68,7 @@ let package = Package(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
-      name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
+      name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
     .testTarget(
