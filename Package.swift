@@ -74,8 +74,10 @@ let package = Package(
     .testTarget(
       name: "TraceFileTests",
       dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+    .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
     .testTarget(
-      name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
+      name: "JourneyTests",
+      dependencies: ["Attribution", "CBpf", "CKvmtax", "Files", "TestSupport", "TraceFile"]),
   ],
   swiftLanguageModes: [.v6]
 )
