@@ -67,6 +67,7 @@ let package = Package(
     .testTarget(
       name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
     .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
+    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest"]),
     .testTarget(
       name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
     .testTarget(
