@@ -35,8 +35,10 @@ let package = Package(
     .target(name: "TraceFile", dependencies: ["Attribution", "CKvmtax", "CZstd", "Files"]),
     .target(
       name: "Import", dependencies: ["Attribution", "CKvmtax", "CZlib", "CZstd", "Files", "Formats"]),
-    .target(name: "Reports", dependencies: ["Attribution"]),
-    .target(name: "Terminal", dependencies: ["Attribution"]),
+    .target(name: "Reports", dependencies: ["Attribution", "Terminal"]),
+    .target(
+      name: "Terminal",
+      dependencies: ["Attribution", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
     // The privileged half
     .target(name: "Bpf", dependencies: ["BpfImages", "CBpf", "CKvmtax", "Formats"]),
@@ -62,14 +64,17 @@ let package = Package(
       name: "BpfTests",
       dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
       exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"]),
+    .testTarget(
+      name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
       name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
-    .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
-    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest"]),
     .testTarget(
-      name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
+      name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
+    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
+    .testTarget(
+      name: "TraceFileTests",
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
     .testTarget(
       name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
   ],

@@ -1,13 +1,10 @@
-import Glibc
+import TestSupport
 import Testing
 
 @testable import TinyGuest
 
-/// Where CI is set, a machine without /dev/kvm fails instead of skipping.
-private let runsGuests = access("/dev/kvm", R_OK | W_OK) == 0 || getenv("CI") != nil
-
 @Suite struct TinyGuestTests {
-  @Test(.enabled(if: runsGuests, "needs /dev/kvm"), arguments: [(1, 1), (3, 1), (2, 3)])
+  @Test(.needsKvm, arguments: [(1, 1), (3, 1), (2, 3)])
   func theGuestDoesWhatItIsToldAndUserSpaceSeesIt(vcpus: Int, laps: Int) throws {
     var times: [Deed: Int] = [:]
     for deed in Deed.allCases { times[deed] = Int.random(in: 2...200) }
@@ -24,7 +21,7 @@ private let runsGuests = access("/dev/kvm", R_OK | W_OK) == 0 || getenv("CI") !=
     }
   }
 
-  @Test(.enabled(if: runsGuests, "needs /dev/kvm"))
+  @Test(.needsKvm)
   func immediateExitsRunNoGuestCode() throws {
     var workload = Workload(vcpus: 2)
     workload.immediateExits = 50
@@ -34,14 +31,14 @@ private let runsGuests = access("/dev/kvm", R_OK | W_OK) == 0 || getenv("CI") !=
     }
   }
 
-  @Test(.enabled(if: runsGuests, "needs /dev/kvm"))
+  @Test(.needsKvm)
   func aGuestThatDoesNotEndIsGivenUp() {
     var workload = Workload([.cpuid: 1_000_000_000])
     workload.timeLimitSeconds = 0.05
     #expect(throws: TinyGuestError.self) { try TinyGuest.run(workload) }
   }
 
-  @Test(.enabled(if: runsGuests, "needs /dev/kvm"))
+  @Test(.needsKvm)
   func theProbeExitsAHandfulOfTimes() throws {
     let result = try TinyGuest.probe()
     #expect(result.did(.cpuid) == 8)
