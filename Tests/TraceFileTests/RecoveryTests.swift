@@ -70,4 +70,77 @@ import Testing
       }
     }
   }
+
+  @Test func damageInSeveralPlacesAndACutCostTheirBlocksOnly() throws {
+    let trace = try RecoveryTests.trace.get()
+    var random = Random(state: 5)
+    for round in 0..<600 {
+      let cut = Int.random(in: trace.bytes.count / 4...trace.bytes.count, using: &random)
+      var bytes = Array(trace.bytes[..<cut])
+      var flips: [Int] = []
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        flips.append(Int.random(in: 64..<cut, using: &random))
+        bytes[flips[flips.count - 1]] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+      }
+      func isIntact(_ block: WrittenTrace.Block) -> Bool {
+        block.end <= cut
+          && !flips.contains { flip in
+            flips.count { $0 == flip } == 1 && block.start <= flip && flip < block.end
+          }
+      }
+      // two flips of one byte may cancel each other out
+      guard Set(flips).count == flips.count else { continue }
+      let rung: TraceRung = round % 2 == 0 ? .accounts : .exits
+      let contents = try bytes.trace(rung)
+      let difference = Expected(trace, isIntact: isIntact).difference(from: contents, rung)
+      #expect(difference == nil, "round \(round): cut at \(cut), flips at \(flips)")
+      let broken = trace.blocks.filter { $0.start < cut && !isIntact($0) }
+      for place in contents.evidence.trust.damage {
+        let isInBroken = broken.contains { $0.start <= place.offset && place.offset < $0.end }
+        #expect(isInBroken, "round \(round): \(place)")
+      }
+      for block in broken {
+        let isNamed = contents.evidence.trust.damage.contains {
+          $0.offset <= block.start && block.start < $0.offset + $0.length
+        }
+        #expect(isNamed, "round \(round): block at \(block.start)")
+      }
+    }
+  }
+
+  @Test func bytesRemovedOrInsertedCostTheBlocksTheyAreIn() throws {
+    let trace = try RecoveryTests.trace.get()
+    var random = Random(state: 6)
+    for round in 0..<200 {
+      let index = Int.random(in: 0..<trace.blocks.count - 1, using: &random)
+      let block = trace.blocks[index]
+      let place = Int.random(in: block.start..<block.end, using: &random)
+      var bytes = trace.bytes
+      if round % 2 == 0 {
+        bytes.removeSubrange(place..<min(block.end, place + Int.random(in: 1...9, using: &random)))
+      } else {
+        let extra = (0..<Int.random(in: 1...9, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+        // at its very start they stand in front of the block, which stays whole
+        bytes.insert(contentsOf: extra, at: max(place, block.start + 1))
+      }
+      let contents = try bytes.trace(.exits)
+      let difference = Expected(trace) { $0.start != block.start }.difference(from: contents, .exits)
+      #expect(difference == nil, "round \(round): block \(index) at \(block.start), changed at \(place)")
+      #expect(contents.blockCount == trace.blocks.count - 1)
+      #expect(!contents.evidence.trust.damage.isEmpty)
+    }
+  }
+
+  @Test func aMissingBlockIsNoticedByItsNumber() throws {
+    let trace = try RecoveryTests.trace.get()
+    for index in [0, 7, 20] {
+      let (block, next) = (trace.blocks[index], trace.blocks[index + 1])
+      var bytes = trace.bytes
+      bytes.removeSubrange(block.start..<next.start)
+      let contents = try bytes.trace(.accounts)
+      #expect(contents.evidence.trust.damage.map(\.offset) == [UInt64(block.start)])
+      #expect(contents.evidence.trust.damage.allSatisfy { $0.found == "a block is missing before this one" })
+      #expect(Expected(trace) { $0.start != block.start }.difference(from: contents, .accounts) == nil)
+    }
+  }
 }

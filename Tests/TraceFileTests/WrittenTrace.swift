@@ -54,7 +54,7 @@ struct WrittenTrace {
     var histogramsOf = [UInt64](repeating: 0, count: host.rows.count)
     for second in 0..<10 {
       // vCPU 4 stops early, vCPU 5 rests every other second
-      host.run(nanoseconds: 1_000_000_000, exits: 25) { $0 < 4 || ($0 == 4 ? second < 3 : second % 2 == 0) }
+      host.run(nanoseconds: 1_000_000_000, exits: 12) { $0 < 4 || ($0 == 4 ? second < 3 : second % 2 == 0) }
       if second == 6 { host.slots[3].ended = 1 }
       let half = host.records.count / 2
       try add(.exits(Array(host.records[..<half])), &writer)
