@@ -35,8 +35,10 @@ let package = Package(
     .target(name: "TraceFile", dependencies: ["Attribution", "CKvmtax", "CZstd", "Files"]),
     .target(
       name: "Import", dependencies: ["Attribution", "CKvmtax", "CZlib", "CZstd", "Files", "Formats"]),
-    .target(name: "Reports", dependencies: ["Attribution"]),
-    .target(name: "Terminal", dependencies: ["Attribution"]),
+    .target(name: "Reports", dependencies: ["Attribution", "Terminal"]),
+    .target(
+      name: "Terminal",
+      dependencies: ["Attribution", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
     // The privileged half
     .target(name: "Bpf", dependencies: ["BpfImages", "CBpf", "CKvmtax", "Formats"]),
@@ -67,11 +69,16 @@ let package = Package(
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
       name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
-    .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
     .testTarget(
-      name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
+      name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
+    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
     .testTarget(
-      name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
+      name: "TraceFileTests",
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+    .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
+    .testTarget(
+      name: "JourneyTests",
+      dependencies: ["Attribution", "CBpf", "CKvmtax", "Files", "TestSupport", "TraceFile"]),
   ],
   swiftLanguageModes: [.v6]
 )
