@@ -64,14 +64,16 @@ let package = Package(
       name: "BpfTests",
       dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
       exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"]),
+    .testTarget(
+      name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
-      name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
+      name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
     .testTarget(
-      name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
+      name: "TraceFileTests",
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
     .testTarget(
       name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
   ],

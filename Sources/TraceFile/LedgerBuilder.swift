@@ -1,0 +1,170 @@
+import Attribution
+import CKvmtax
+
+/// Makes the ledger from the last totals of threads and rows.
+struct LedgerBuilder {
+  private(set) var ledger = Ledger()
+  private(set) var notes: [String] = []
+  private let quietGaps: [TraceGap]
+  private let endNanoseconds: UInt64
+  private var vmIndex: [UInt32: Int] = [:]
+  private var tgids: [UInt32: UInt32] = [:]
+  private var vcpus: [(pid: UInt32, vcpu: VCPU)] = []
+  private var partialHistograms: UInt64 = 0
+  private var coveredExits: UInt64 = 0
+  private var partialExits: UInt64 = 0
+  private var finishedExits: UInt64 = 0
+  private var recordedExits: UInt64 = 0
+
+  init(quietGaps: [TraceGap], endNanoseconds: UInt64) {
+    self.quietGaps = quietGaps
+    self.endNanoseconds = endNanoseconds
+  }
+
+  /// Everything from the snapshots.
+  mutating func build(_ snapshots: borrowing SnapshotAccounts) {
+    for number in 0..<snapshots.table.slotCount {
+      let slot = snapshots.table.slots[number]
+      let accounts = self.accounts(snapshots.table, slot: slot)
+      for account in accounts {
+        let covered = account.histogram.total
+        guard covered < account.finished else { continue }
+        partialHistograms &+= 1
+        coveredExits &+= covered
+        partialExits &+= account.finished
+      }
+      add(slot, accounts, holes: snapshots.holes)
+    }
+    if partialHistograms > 0 {
+      notes.append(
+        "the percentiles of \(grouped(partialHistograms)) reasons of vCPUs cover only \(grouped(coveredExits)) of their "
+          + "\(grouped(partialExits)) exits")
+    }
+  }
+
+  /// States and unpaired exits from the snapshots, finished exits from the records.
+  mutating func build(_ snapshots: borrowing SnapshotAccounts, records: borrowing AccountTable) {
+    var rowsOfThread: [UInt32: UInt32] = [:]
+    for number in 0..<records.slotCount { rowsOfThread[records.slots[number].thread] = UInt32(number) }
+    for number in 0..<snapshots.table.slotCount {
+      let slot = snapshots.table.slots[number]
+      finishedExits &+= slot.finished
+      var accounts: [ExitAccount] = []
+      if let other = rowsOfThread.removeValue(forKey: slot.thread) {
+        accounts = self.accounts(records, slot: records.slots[Int(other)])
+      }
+      for known in self.accounts(snapshots.table, slot: slot) where known.unpaired > 0 {
+        let index = index(of: known, in: &accounts)
+        accounts[index].unpaired = known.unpaired
+      }
+      add(slot, accounts, holes: snapshots.holes)
+    }
+    // threads that are in no readable snapshot
+    for number in rowsOfThread.values.sorted() {
+      let slot = records.slots[Int(number)]
+      add(slot, accounts(records, slot: slot), holes: [])
+    }
+    for number in 0..<records.rowCount { recordedExits &+= records.rows[number].finished }
+    if recordedExits < finishedExits {
+      notes.append(
+        "exit records cover \(grouped(recordedExits)) of the \(grouped(finishedExits)) finished exits that were counted"
+      )
+    }
+  }
+
+  /// Names VMs and vCPUs, and puts them into their order.
+  mutating func name(processes: [TracedProcess], threads: [TracedThread]) {
+    var known: [UInt32: TracedThread] = [:]
+    for thread in threads { known[thread.thread] = thread }
+    for (pid, vcpu) in vcpus {
+      var vcpu = vcpu
+      var pid = pid
+      if let thread = known[vcpu.thread] {
+        vcpu.name = thread.comm.isEmpty ? nil : thread.comm
+        if vcpu.index == nil { vcpu.index = thread.vcpu.map(Int.init) }
+        if vcpu.tid == 0 { vcpu.tid = thread.tid }
+        if pid == 0 { pid = thread.tgid }
+      }
+      if let index = vmIndex[pid] {
+        ledger.vms[index].vcpus.append(vcpu)
+      } else {
+        vmIndex[pid] = ledger.vms.count
+        var vm = VirtualMachine(pid: pid)
+        vm.vcpus.append(vcpu)
+        ledger.vms.append(vm)
+      }
+    }
+    for process in processes {
+      guard let index = vmIndex[process.pid] else { continue }
+      ledger.vms[index].name = process.name
+      ledger.vms[index].vmid = process.vmid.map(Int.init)
+    }
+    ledger.sort()
+  }
+
+  // MARK: One thread
+
+  private func accounts(_ table: borrowing AccountTable, slot: kt_slot) -> [ExitAccount] {
+    var accounts: [ExitAccount] = []
+    var row = slot.first_row
+    while row != 0 {
+      accounts.append(ExitAccount(table.rows + Int(row) - 1))
+      row = table.rows[Int(row) - 1].next
+    }
+    return accounts
+  }
+
+  /// Where an account of the same reason is; a new one if there is none.
+  private func index(of account: ExitAccount, in accounts: inout [ExitAccount]) -> Int {
+    if let index = accounts.firstIndex(where: { $0.reason == account.reason && $0.isa == account.isa }) {
+      return index
+    }
+    accounts.append(ExitAccount(isa: account.isa, reason: account.reason))
+    return accounts.count - 1
+  }
+
+  private mutating func add(_ slot: kt_slot, _ accounts: [ExitAccount], holes: [UInt64?]) {
+    var accounts = accounts
+    var slot = slot
+    if slot.sequence == 0 { recover(&slot, accounts) }
+    // a thread that never entered or left a guest is no vCPU
+    guard slot.exits > 0 || slot.entries > 0 || !accounts.isEmpty else { return }
+    if slot.in_exit != 0 {
+      let open = ExitAccount(isa: slot.isa, reason: slot.reason)
+      accounts[index(of: open, in: &accounts)].open = 1
+    }
+    let until = certainUntil(slot, holes: holes)
+    if slot.ended == 0, until < endNanoseconds {
+      kt_move(&slot, max(until, slot.since_ns), UInt8(KT_UNKNOWN.rawValue))
+    }
+    var vcpu = VCPU(&slot, endNanoseconds: slot.ended != 0 ? nil : endNanoseconds)
+    accounts.sort { ($0.isa, $0.reason) < ($1.isa, $1.reason) }
+    vcpu.accounts = accounts
+    vcpus.append((slot.tgid, vcpu))
+  }
+
+  /// The time up to which a thread's open interval is known to go on: up to a hole in the snapshots behind its last entry
+  /// (what happened to it may have been in there), or until the programs went quiet.
+  private func certainUntil(_ slot: kt_slot, holes: [UInt64?]) -> UInt64 {
+    var until = endNanoseconds
+    if Int(slot.epoch) < holes.count { until = min(until, holes[Int(slot.epoch)] ?? 0) }
+    for gap in quietGaps where gap.fromNanoseconds >= slot.since_ns { until = min(until, gap.fromNanoseconds) }
+    return until
+  }
+
+  /// A thread of which only rows or records are left: observed for as long as these took.
+  private func recover(_ slot: inout kt_slot, _ accounts: [ExitAccount]) {
+    var states = StateTimes()
+    for account in accounts {
+      states.add(account.states)
+      slot.exits &+= account.finished &+ account.unpaired
+      slot.finished &+= account.finished
+    }
+    slot.entries = slot.finished
+    slot.since_ns = endNanoseconds
+    slot.first_ns = endNanoseconds &- states.total
+    withUnsafeMutablePointer(to: &slot) {
+      kt_slot_mutable_state_ns($0).update(from: states.nanoseconds, count: states.nanoseconds.count)
+    }
+  }
+}

@@ -1,0 +1,329 @@
+import Attribution
+import CKvmtax
+import Files
+
+/// Reads a whole trace file: every intact block, whatever lies between them.
+///
+/// Throws only when there is nothing to read at all: no trace file, cut inside its first 64 bytes, or of a newer version
+/// of the container. Everything else is in `evidence.trust`.
+public func readTrace(_ file: borrowing MappedFile, using rung: TraceRung) throws(InputError) -> TraceContents {
+  file.willReadSequentially()
+  return try readTrace(file.bytes, path: file.path, using: rung)
+}
+
+func readTrace(
+  _ bytes: UnsafeRawBufferPointer, path: String, using rung: TraceRung
+) throws(InputError) -> TraceContents {
+  try checkHeader(bytes, path: path)
+  var reader = TraceReader(path: path, rung: rung)
+  if let header = FileHeader(bytes) {
+    reader.contents.start = header.clocks
+  } else {
+    reader.damage(Damage(offset: 0, length: UInt64(TraceFormat.headerLength), found: "the file header is damaged"))
+  }
+  let payloads = PayloadReader()
+  for block in TraceBlocks(bytes) { reader.take(block, in: bytes, payloads) }
+  reader.takeWaiting(in: bytes, payloads)
+  return reader.finish()
+}
+
+private func checkHeader(_ bytes: UnsafeRawBufferPointer, path: String) throws(InputError) {
+  let again = "Copy the file again, or record again."
+  if bytes.count < TraceFormat.headerLength {
+    guard FileHeader.hasMagic(bytes) else {
+      throw InputError(
+        file: path, found: "is not a kvmtax trace: \(bytes.count) bytes long",
+        remedy: "Name a trace file: one of kvmtax record, trace-cmd record or perf record.")
+    }
+    throw InputError(
+      file: path, offset: UInt64(bytes.count), found: "cut short",
+      expected: "The header alone takes \(TraceFormat.headerLength) bytes; nothing was recorded before the cut.",
+      remedy: again)
+  }
+  guard TraceFormat.isTrace(bytes) else {
+    throw InputError(
+      file: path, offset: 0, found: "is not a kvmtax trace",
+      expected: "One begins with the bytes 6b 76 6d 74 61 78 1a 0a (\"kvmtax\").",
+      remedy: "Name a trace file: one of kvmtax record, trace-cmd record or perf record.")
+  }
+  if let header = FileHeader(bytes), header.version > TraceFormat.version {
+    throw InputError(
+      file: path, offset: 8, found: "was written by a newer kvmtax: container version \(header.version)",
+      expected: "This kvmtax reads version \(TraceFormat.version). Nothing was read.", remedy: "Update kvmtax.")
+  }
+}
+
+/// Collects a file's content block by block.
+struct TraceReader: ~Copyable {
+  var contents: TraceContents
+  private let rung: TraceRung
+  private var snapshots = SnapshotAccounts()
+  private var records = AccountTable()
+  private var batches = ExitBatches()
+  /// Exit blocks whose schema has not been seen yet; it may come again further on.
+  private var waiting: [TraceBlock] = []
+  private var nextSequence: UInt64 = 0
+  private var isBehindDamage = false
+  private var unreportedDamage = 0
+  private var unreadableEntries = 0
+  private var missingFields: [String] = []
+  private var listBytes = 0
+  private var lastRecordEnd: UInt64 = 0
+  private var processIndex: [UInt64: Int] = [:]
+  private var threadIndex: [UInt32: Int] = [:]
+  private var lossIndex: [UInt32: Int] = [:]
+
+  /// A file that is nothing but damage is not reported place by place.
+  static let damageLimit = 1000
+  /// Lists (names, texts, notes) are kept up to so many bytes.
+  static let listLimit = 256 << 20
+
+  init(path: String, rung: TraceRung) {
+    self.rung = rung
+    contents = TraceContents(
+      evidence: Evidence(
+        capture: Capture(file: path, format: "kvmtax trace", rung: rung.rawValue), ledger: Ledger(), trust: Trust()))
+    contents.evidence.capture.clock = "monotonic"
+  }
+
+  mutating func damage(_ damage: Damage) {
+    if contents.evidence.trust.damage.count < TraceReader.damageLimit {
+      contents.evidence.trust.damage.append(damage)
+    } else {
+      unreportedDamage += 1
+    }
+  }
+
+  // MARK: Blocks
+
+  mutating func take(_ block: TraceBlock, in file: UnsafeRawBufferPointer, _ payloads: PayloadReader) {
+    guard block.status == .intact else {
+      damage(
+        Damage(offset: UInt64(block.offset), length: UInt64(block.length), found: TraceReader.describe(block, batches)))
+      isBehindDamage = true
+      return
+    }
+    if block.sequence > nextSequence, !isBehindDamage {
+      let count = block.sequence - nextSequence
+      damage(
+        Damage(
+          offset: UInt64(block.offset),
+          found: count == 1
+            ? "a block is missing before this one" : "\(grouped(count)) blocks are missing before this one"))
+    }
+    isBehindDamage = false
+    nextSequence = block.sequence &+ 1
+    contents.blockCount += 1
+    guard let type = block.knownType else {
+      contents.unknownBlockCount += 1
+      return
+    }
+    if type == .exits, !batches.knows(block.schema) {
+      waiting.append(block)
+      return
+    }
+    guard let payload = payloads.payload(of: block, in: file) else {
+      damage(
+        Damage(
+          offset: UInt64(block.offset), length: UInt64(block.length), found: "\(type.name) block cannot be unpacked"))
+      return
+    }
+    take(payload, type: type, of: block)
+  }
+
+  private mutating func take(_ payload: UnsafeRawBufferPointer, type: BlockType, of block: TraceBlock) {
+    switch type {
+    case .capture: contents.facts += list(payload)
+    case .formatText: contents.formatTexts += list(payload)
+    case .schema: batches.learn(payload)
+    case .processes: takeProcesses(list(payload))
+    case .threads: takeThreads(list(payload))
+    case .snapshot:
+      if !snapshots.take(payload) {
+        damage(
+          Damage(offset: UInt64(block.offset), length: UInt64(block.length), found: "snapshot block without its head"))
+      }
+    case .exits: takeExits(payload, schema: block.schema)
+    case .losses: takeLosses(list(payload))
+    case .gap: contents.gaps += list(payload)
+    case .note: contents.notes += list(payload)
+    case .end:
+      let ends: [TraceEnd] = list(payload)
+      contents.end = ends.last ?? contents.end
+    }
+  }
+
+  /// What is wrong with a block, and how much is lost with it where that is known.
+  private static func describe(_ block: TraceBlock, _ batches: ExitBatches) -> String {
+    guard block.status != .damagedHeader else { return "not readable as a block" }
+    guard block.type != 0 else { return "cut short in a block's header" }
+    var text = block.knownType.map { "\($0.name) block" } ?? "block of unknown type \(block.type)"
+    if block.knownType == .exits, !block.isPacked, let size = batches.recordSize(block.schema) {
+      text += " of \(grouped(UInt64(block.rawLength / size))) records"
+    }
+    return text + (block.status == .cut ? " cut short" : " damaged")
+  }
+
+  mutating func takeWaiting(in file: UnsafeRawBufferPointer, _ payloads: PayloadReader) {
+    for block in waiting {
+      if batches.knows(block.schema), let payload = payloads.payload(of: block, in: file) {
+        takeExits(payload, schema: block.schema)
+      } else {
+        damage(
+          Damage(
+            offset: UInt64(block.offset), length: UInt64(block.length),
+            found: "exits block whose fields are not described in the file"))
+      }
+    }
+    waiting = []
+  }
+
+  // MARK: Lists
+
+  private mutating func list<Item: Entry>(_ payload: UnsafeRawBufferPointer) -> [Item] {
+    guard listBytes <= TraceReader.listLimit else {
+      unreadableEntries += 1
+      return []
+    }
+    listBytes += payload.count
+    var items: [Item] = []
+    var reader = ByteReader(payload)
+    while !reader.isAtEnd {
+      var entry = reader.entry()
+      guard !reader.isShort else {
+        unreadableEntries += 1
+        break
+      }
+      items.append(Item(reading: &entry))
+    }
+    return items
+  }
+
+  private mutating func takeProcesses(_ processes: [TracedProcess]) {
+    for process in processes {
+      let key = UInt64(process.pid) << 32 ^ process.startNanoseconds
+      if let index = processIndex[key], contents.processes[index].pid == process.pid,
+        contents.processes[index].startNanoseconds == process.startNanoseconds
+      {
+        contents.processes[index] = process
+      } else {
+        processIndex[key] = contents.processes.count
+        contents.processes.append(process)
+      }
+    }
+  }
+
+  private mutating func takeThreads(_ threads: [TracedThread]) {
+    for thread in threads {
+      if let index = threadIndex[thread.thread] {
+        contents.threads[index] = thread
+      } else {
+        threadIndex[thread.thread] = contents.threads.count
+        contents.threads.append(thread)
+      }
+    }
+  }
+
+  /// Counts only grow: of two entries of a CPU the greater one is the later one.
+  private mutating func takeLosses(_ losses: [CPULosses]) {
+    for loss in losses {
+      guard let index = lossIndex[loss.cpu] else {
+        lossIndex[loss.cpu] = contents.losses.count
+        contents.losses.append(loss)
+        continue
+      }
+      for (kind, count) in loss.counts.enumerated() {
+        if kind < contents.losses[index].counts.count {
+          contents.losses[index].counts[kind] = max(contents.losses[index].counts[kind], count)
+        } else {
+          contents.losses[index].counts.append(count)
+        }
+      }
+    }
+  }
+
+  private mutating func takeExits(_ payload: UnsafeRawBufferPointer, schema: UInt64) {
+    guard let size = batches.recordSize(schema) else { return }
+    contents.exitRecordCount &+= UInt64(payload.count / size)
+    for field in batches.missingFields(schema) where !missingFields.contains(field) { missingFields.append(field) }
+    guard rung == .exits else { return }
+    var end = lastRecordEnd
+    // a local copy of the table cannot be had (it is not copyable), and a closure may not change self and batches at once
+    var table = AccountTable()
+    swap(&table, &records)
+    batches.lend(payload, schema: schema) { span in
+      for index in span.indices {
+        let record = span[index]
+        table.book(record)
+        let recordEnd = record.start_ns &+ record.total_ns
+        if recordEnd > end { end = recordEnd }
+      }
+    }
+    swap(&table, &records)
+    lastRecordEnd = end
+  }
+
+  // MARK: The end
+
+  mutating func finish() -> TraceContents {
+    snapshots.finish()
+    contents.lastSnapshot = snapshots.lastClocks
+    contents.snapshotCount = snapshots.count
+    let usesRecords = rung == .exits && contents.exitRecordCount > 0
+    if rung == .exits, !usesRecords {
+      contents.evidence.capture.rung = TraceRung.accounts.rawValue
+      contents.evidence.trust.notes.append("the file holds no exit records: the numbers are the accounts'")
+    }
+    let quiet = contents.gaps.filter { $0.reason == .quiet }
+    var ledger = LedgerBuilder(
+      quietGaps: quiet, endNanoseconds: snapshots.lastClocks?.monotonicNanoseconds ?? lastRecordEnd)
+    if usesRecords {
+      ledger.build(snapshots, records: records)
+    } else {
+      ledger.build(snapshots)
+    }
+    ledger.name(processes: contents.processes, threads: contents.threads)
+    contents.evidence.ledger = ledger.ledger
+    contents.evidence.trust.notes += ledger.notes
+    finishCapture()
+    finishTrust(refused: snapshots.table.refused &+ records.refused)
+    return contents
+  }
+
+  private mutating func finishCapture() {
+    typealias Key = CaptureFact.Key
+    contents.evidence.capture.host = contents.fact(Key.host)
+    contents.evidence.capture.kernel = contents.fact(Key.kernel)
+    contents.evidence.capture.attach = contents.fact(Key.attach)
+    let start = contents.start ?? snapshots.firstClocks
+    contents.evidence.capture.startRealtimeNanoseconds = start?.realtimeNanoseconds
+    let end = snapshots.lastClocks?.monotonicNanoseconds ?? contents.end?.clocks.monotonicNanoseconds ?? lastRecordEnd
+    if let from = start?.monotonicNanoseconds, end > from {
+      contents.evidence.capture.durationNanoseconds = end - from
+    }
+  }
+
+  private mutating func finishTrust(refused: UInt64) {
+    var trust = contents.evidence.trust
+    for loss in contents.losses {
+      let counts = loss.counts + [UInt64](repeating: 0, count: Int(KT_LOSSES.rawValue))
+      trust.lostRecords &+= counts[Int(KT_LOST_RECORDS.rawValue)]
+      trust.lostEvents &+= counts[Int(KT_LOST_THREADS.rawValue)] &+ counts[Int(KT_LOST_TIDS.rawValue)]
+    }
+    for gap in contents.gaps {
+      trust.gaps &+= 1
+      if gap.reason != .clockStep { trust.gapNanoseconds &+= gap.lengthNanoseconds.magnitude }
+    }
+    trust.isComplete = contents.end != nil
+    trust.notes = contents.notes.prefix(100).map(\.text) + trust.notes
+    func note(_ count: UInt64, _ text: String) { if count > 0 { trust.notes.append("\(grouped(count)) \(text)") } }
+    note(UInt64(contents.unknownBlockCount), "blocks of types that this version does not know were passed over")
+    note(UInt64(unreadableEntries) &+ snapshots.unreadable, "entries of intact blocks could not be read")
+    note(refused, "exits belong to more threads and reasons than a report can hold; they are not in the table")
+    note(UInt64(unreportedDamage), "more places of the file are damaged")
+    if !missingFields.isEmpty {
+      trust.notes.append("the exit records of this file lack \(missingFields.joined(separator: ", "))")
+    }
+    contents.evidence.trust = trust
+  }
+}

@@ -1,0 +1,98 @@
+import Attribution
+import CKvmtax
+import Files
+import Testing
+
+@testable import TraceFile
+
+@Suite struct RoundTripTests {
+  @Test func everythingWrittenIsReadBack() throws {
+    let file = try ScratchFile()
+    let host = FakeHost(threads: 8)
+    let start = host.clocks
+    var writer = try TraceWriter(descriptor: file.descriptor, clocks: start)
+    let facts = [CaptureFact(key: CaptureFact.Key.host, value: "pve2"), CaptureFact(key: "odd \u{1b}[m", value: "")]
+    let formats = [FormatText(system: "kvm", name: "kvm_exit", text: String(repeating: "field:int a;\n", count: 300))]
+    let processes = [
+      TracedProcess(pid: 30_000, startNanoseconds: 5, name: "win-erp", vmid: 104, facts: facts),
+      TracedProcess(pid: 30_001),
+    ]
+    let threads = host.slots.map { slot in
+      TracedThread(
+        thread: slot.thread, tid: slot.tid, tgid: slot.tgid, vcpu: UInt32(slot.vcpu), comm: "CPU \(slot.vcpu)/KVM")
+    }
+    let losses = [CPULosses(cpu: 3, ring: 0, counts: [7, 2, 1, 0])]
+    let gap = TraceGap(reason: .suspend, fromNanoseconds: 5, toNanoseconds: 5, lengthNanoseconds: 9_000)
+    let note = TraceNote(monotonicNanoseconds: 8, code: "shed-events", text: "no event records from here on")
+    try writer.append(facts)
+    try writer.append(formats)
+    try writer.append(processes)
+    try writer.append(threads)
+    var encoder = SnapshotEncoder()
+    for second in 0..<3 {
+      host.run(nanoseconds: 1_000_000_000, exits: 100)
+      try host.records.withUnsafeBufferPointer { try writer.append($0) }
+      host.records = []
+      host.snapshot(&encoder, second == 2 ? .complete : .changes)
+      try encoder.write(to: &writer)
+    }
+    try writer.append(losses)
+    try writer.append(gap)
+    try writer.append(note)
+    let end = TraceEnd(
+      clocks: host.clocks, reason: "duration", exits: 2400, records: writer.recordsWritten, snapshots: 3, lostRecords: 7
+    )
+    try writer.end(end)
+
+    let mapped = try MappedFile(path: file.path)
+    #expect(UInt64(mapped.bytes.count) == writer.bytesWritten)
+    for rung in [TraceRung.accounts, .exits] {
+      let contents = try readTrace(mapped, using: rung)
+      #expect(contents.facts == facts)
+      #expect(contents.formatTexts == formats)
+      #expect(contents.processes == processes)
+      #expect(contents.threads == threads)
+      #expect(contents.losses == losses)
+      #expect(contents.gaps == [gap])
+      #expect(contents.notes == [note])
+      #expect(contents.end == end)
+      #expect(contents.start == start)
+      #expect(contents.lastSnapshot == host.clocks)
+      #expect(contents.snapshotCount == 3)
+      let trust = contents.evidence.trust
+      #expect(trust.damage.isEmpty && trust.isComplete)
+      #expect(trust.lostRecords == 7 && trust.lostEvents == 3)
+      #expect(trust.gaps == 1 && trust.gapNanoseconds == 9_000)
+      #expect(trust.notes == [note.text])
+      #expect(contents.evidence.capture.host == "pve2")
+      #expect(contents.evidence.capture.durationNanoseconds == host.now - start.monotonicNanoseconds)
+      check(contents.evidence.ledger, against: host)
+    }
+  }
+
+  /// Every thread and row of the host, exactly.
+  private func check(_ ledger: Ledger, against host: FakeHost) {
+    #expect(ledger.vcpus.count == host.threads)
+    for vcpu in ledger.vcpus {
+      let number = Int(vcpu.thread) - 1
+      let slot = host.slots[number]
+      var expected = states(slot)
+      expected[State(rawValue: slot.state) ?? .unknown] += host.now - slot.since_ns
+      #expect(vcpu.states == expected)
+      #expect(vcpu.states.total == vcpu.wallNanoseconds)
+      #expect(vcpu.lastNanoseconds == host.now && vcpu.firstNanoseconds == slot.first_ns)
+      #expect(vcpu.exits == slot.exits && vcpu.entries == slot.entries)
+      #expect(vcpu.tid == slot.tid && vcpu.index == number % 4 && vcpu.name == "CPU \(number % 4)/KVM")
+      let rows = host.rows.filter { $0.thread == vcpu.thread }.map(account)
+      #expect(vcpu.accounts.count == rows.count)
+      for var account in vcpu.accounts {
+        let isOpen = slot.in_exit != 0 && account.reason == slot.reason
+        #expect(account.open == (isOpen ? 1 : 0))
+        account.open = 0
+        #expect(rows.contains(account))
+      }
+    }
+    #expect(ledger.vms.first { $0.pid == 30_000 }?.name == "win-erp")
+    #expect(ledger.vms.first { $0.pid == 30_000 }?.vmid == 104)
+  }
+}
