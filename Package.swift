@@ -71,11 +71,14 @@ let package = Package(
       name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
+    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
       dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+    .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
     .testTarget(
-      name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
+      name: "JourneyTests",
+      dependencies: ["Attribution", "CBpf", "CKvmtax", "Files", "TestSupport", "TraceFile"]),
   ],
   swiftLanguageModes: [.v6]
 )
