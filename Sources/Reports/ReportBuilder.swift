@@ -283,9 +283,9 @@ public struct ReportBuilder {
       merged.append("No time in QEMU was seen; if kvm_userspace_exit was not recorded, it is in 'exits: kernel'.")
     }
     if states[.preempted] == 0 {
+      let qemu = states[.qemu] == 0 ? "" : "time in QEMU is on CPU and blocked together, and "
       merged.append(
-        "No scheduler events: time in QEMU is on CPU and blocked together, and what the host ran in between counts as "
-          + "what the vCPU was doing then.")
+        "No scheduler events: \(qemu)what the host ran in between counts as what the vCPU was doing then.")
     }
     let halting = vcpus.filter { $0.accounts.contains(where: \.isHalt) }
     if halting.contains(where: { !$0.haltIsDivided }) {
@@ -307,9 +307,6 @@ public struct ReportBuilder {
     if ledger.vms.contains(where: { $0.pid == 0 }) {
       let format = evidence.capture.format.prefix { $0 != " " }
       notes.append("\(format) does not say which VM a thread belongs to: all such vCPU threads are one group.")
-    }
-    if evidence.capture.clock == "local" {
-      notes.append("Clock 'local' is not synchronised across CPUs: what came out negative is counted as out of order.")
     }
     return notes
   }

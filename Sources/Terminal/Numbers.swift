@@ -117,11 +117,10 @@ public func counted(_ number: UInt64, _ noun: String, plural: String? = nil) -> 
   "\(count(number)) \(number == 1 ? noun : plural ?? noun + "s")"
 }
 
-/// Rounds to so many significant digits.
+/// Rounds to so many significant digits, but never whole units away.
 private func rounded(_ value: Double, digits: Int) -> Double {
   var scale = 1.0
-  while value * scale < power(digits - 1) { scale *= 10 }
-  while value * scale >= power(digits) { scale /= 10 }
+  while value * scale < power(digits - 1), value > 0 { scale *= 10 }
   return (value * scale).rounded() / scale
 }
 

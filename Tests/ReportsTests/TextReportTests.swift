@@ -113,7 +113,7 @@ import Testing
 
   @Test func damageIsNamedWithItsPlace() throws {
     let text = TextReport().render(try ReportBuilder(Scenes.damaged()).report())
-    for part in ["8,388,608", "12,345,678", "incomplete", "1,234 events", "2 gaps", "Clock 'local'"] {
+    for part in ["8,388,608", "12,345,678", "incomplete", "1,234 events", "2 gaps", "2 events out of order"] {
       #expect(text.contains(part), "\(part)")
     }
     #expect(text.contains("trace.dat does not say which VM a thread belongs to"))
