@@ -68,15 +68,17 @@ let package = Package(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
-      name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
+      name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
     .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
       dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+    .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
     .testTarget(
-      name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
+      name: "JourneyTests",
+      dependencies: ["Attribution", "CBpf", "CKvmtax", "Files", "TestSupport", "TraceFile"]),
   ],
   swiftLanguageModes: [.v6]
 )
