@@ -62,7 +62,8 @@ let package = Package(
       name: "BpfTests",
       dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
       exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"]),
+    .testTarget(
+      name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
       name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
