@@ -66,7 +66,7 @@ let package = Package(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
-      name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
+      name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests", dependencies: ["Attribution", "CKvmtax", "TraceFile", "TestSupport"]),
