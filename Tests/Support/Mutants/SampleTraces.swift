@@ -24,6 +24,7 @@ public enum SampleTraces {
 
   private static let traceDatFiles = Mutex<[String: TraceDatFile]>([:])
   private static let perfDataFiles = Mutex<[String: PerfDataFile]>([:])
+  private static let perfNamesOfFiles = Mutex<[String: PerfReasonNames]>([:])
 
   /// A trace.dat taken apart, once per run of the tests; trace-cmd itself makes version 6 of it first.
   public static func traceDat(_ name: String) throws -> TraceDatFile {
@@ -48,6 +49,17 @@ public enum SampleTraces {
       let file = try PerfDataFile([UInt8](Data(contentsOf: URL(fileURLWithPath: path(name)))))
       known[name] = file
       return file
+    }
+  }
+
+  /// How perf names the reasons in a perf.data; asked once per run of the tests.
+  public static func perfNames(_ name: String) throws -> PerfReasonNames {
+    let file = try perfData(name)
+    return try perfNamesOfFiles.withLock { known in
+      if let names = known[name] { return names }
+      let names = try PerfReasonNames(like: file)
+      known[name] = names
+      return names
     }
   }
 }

@@ -39,12 +39,17 @@ public enum CountingTool: String, Sendable {
     // both to files: two pipes that nobody empties at once can block the child for ever
     let folder = try ScratchFolder()
     let outputs = ["out", "err"].map { folder.file($0) }
-    for output in outputs { FileManager.default.createFile(atPath: output, contents: nil) }
+    for output in outputs { try Data().write(to: URL(fileURLWithPath: output)) }
     let handles = try outputs.map { try FileHandle(forWritingTo: URL(fileURLWithPath: $0)) }
     process.standardOutput = handles[0]
     process.standardError = handles[1]
     try process.run()
+    // some formats send these programs into endless loops; SIGTERM does not reach perf there
+    let identifier = process.processIdentifier
+    let stop = DispatchWorkItem { kill(identifier, SIGKILL) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 30, execute: stop)
     process.waitUntilExit()
+    stop.cancel()
     for handle in handles { try handle.close() }
     return Output(
       bytes: try [UInt8](Data(contentsOf: URL(fileURLWithPath: outputs[0]))),

@@ -136,9 +136,17 @@ private struct TraceCmdLine {
   }
 
   private static func find(_ text: [UInt8], in line: ArraySlice<UInt8>) -> Int? {
-    line.withUnsafeBytes { bytes in
-      guard let start = bytes.baseAddress, let hit = memmem(start, bytes.count, text, text.count) else { return nil }
-      return line.startIndex + (UnsafeRawPointer(hit) - start)
+    line.withUnsafeBufferPointer { bytes in
+      text.withUnsafeBufferPointer { text in
+        var from = 0
+        while let first = memchr(bytes.baseAddress! + from, Int32(text[0]), bytes.count - from) {
+          let at = UnsafeRawPointer(first) - UnsafeRawPointer(bytes.baseAddress!)
+          if bytes.count - at < text.count { return nil }
+          if memcmp(first, text.baseAddress!, text.count) == 0 { return line.startIndex + at }
+          from = at + 1
+        }
+        return nil
+      }
     }
   }
 
