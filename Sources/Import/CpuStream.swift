@@ -42,7 +42,7 @@ struct CpuStream {
     cpu = data.cpu
     pages = RingBufferPages(header.bytes, data, buffer, chunkBudget: chunkBudget)
     commit = FieldPlaceOfCommit(
-      offset: header.commit.offset, size: header.commit.size, dataOffset: header.pageDataOffset)
+      offset: header.formats.commit.offset, size: header.formats.commit.size, dataOffset: header.formats.pageDataOffset)
     tickConversion = header.tickConversion
   }
 
