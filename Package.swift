@@ -64,7 +64,7 @@ let package = Package(
     .testTarget(name: "AttributionTests", dependencies: ["Attribution", "CKvmtax", "TestSupport"]),
     .testTarget(
       name: "BpfTests",
-      dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
+      dependencies: ["Attribution", "Bpf", "BpfImages", "CBpf", "CKvmtax", "TestSupport"],
       exclude: ["feed.bpf.c", "fixture.bpf.c", "refused.bpf.c"], plugins: ["BpfCompile"]),
     .testTarget(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
