@@ -22,7 +22,7 @@ while IFS='|' read -r name record guest; do
 	guest="exec $tracer guest $guest >$name.guest.json"
 	if [ -n "$record" ]; then
 		# shellcheck disable=SC2086 # lists of words
-		step "$name" "$kvmtax" record --force -o "$name.kvmtax" $record -- /bin/sh -c "$guest"
+		step "$name" "$kvmtax" record --force -o "$name.kvmtax" --max-overhead 0 $record -- /bin/sh -c "$guest"
 	else
 		step "$name" /bin/sh -c "$guest"
 	fi
@@ -33,8 +33,11 @@ while IFS='|' read -r name record guest; do
 	fi
 done </lab/plan
 
-# What stays attached when all is over.
-for program in /proc/[0-9]*/fd/*; do readlink "$program"; done 2>/dev/null | grep -c bpf >bpf-left
+# What of BPF is held or pinned when all is over.
+for descriptor in /proc/[0-9]*/fd/*; do
+	readlink "$descriptor"
+done 2>/dev/null | grep -c '^anon_inode:.*bpf' >left
+find /sys/fs/bpf -mindepth 1 | grep -v -e '/maps.debug$' -e '/progs.debug$' >>left
 
 # The launchers name the library that is missing. Last, and put back each time.
 for library in libbpf.so.1 libelf.so.1 libtraceevent.so.1 libzstd.so.1 libz.so.1; do

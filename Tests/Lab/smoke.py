@@ -19,7 +19,8 @@ DEEDS = ("cpuid", "out", "in", "mmio-write", "mmio-read", "rdmsr", "wrmsr", "tou
 # arch/x86/include/uapi/asm/svm.h
 CPUID, HLT, IOIO, MSR, NPF = 0x72, 0x78, 0x7B, 0x7C, 0x400
 NAMES = {CPUID: "cpuid", HLT: "hlt", IOIO: "ioio", MSR: "msr", NPF: "npf"}
-BOOT_SECONDS = 100
+# A quiet machine needs 25 s. Two attempts and what precedes them stay within five minutes.
+BOOT_SECONDS = 120
 CONSOLE_LINES = 30
 
 # Name and options of record; without them, the guest runs untraced and only the witness counts.
@@ -193,8 +194,8 @@ def check_all(checks, out, plan_text):
     checks.check(read(out, "doctor.status").strip() == "0", "doctor: a recording would work", read(out, "doctor.log"))
     for line in plan_text.splitlines():
         check_recording(checks, out, *line.split("|"))
-    left = read(out, "bpf-left").strip()
-    checks.check(left == "0", "nothing of BPF is left when all is over", f"{left} descriptors")
+    left = read(out, "left").strip()
+    checks.check(left == "0", "nothing of BPF is held or pinned when all is over", left)
     for name in sorted(os.listdir(out)):
         match = re.fullmatch(r"(analyzer\.)?without\.(lib.*)\.log", name)
         if not match:
