@@ -63,7 +63,7 @@ let package = Package(
     .testTarget(
       name: "BpfTests",
       dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
-      exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
+      exclude: ["feed.bpf.c", "fixture.bpf.c", "refused.bpf.c"], plugins: ["BpfCompile"]),
     .testTarget(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),

@@ -13,6 +13,7 @@ public func importTrace(
 ) throws(InputError) -> Evidence {
   switch ImportedFormat.detect(file.bytes) {
   case .traceDat?: try importTraceDat(file.bytes, path: file.path, progress: progress)
+  case .perfData?: try importPerfData(file.bytes, path: file.path, progress: progress)
   default: throw ImportedFormat.refusal(file.bytes, file: file.path)
   }
 }

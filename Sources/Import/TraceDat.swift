@@ -6,9 +6,9 @@ func importTraceDat(
   _ bytes: UnsafeRawBufferPointer, path: String, progress: (Double) -> Void
 ) throws(InputError) -> Evidence {
   let header = try TraceDatHeader(bytes, file: path)
-  guard header.events.hasExits else {
+  guard header.formats.events.hasExits else {
     throw InputError(
-      file: path, found: "holds no format of the event kvm_exit", expected: header.events.notes.first,
+      file: path, found: "holds no format of the event kvm_exit", expected: header.formats.events.notes.first,
       remedy: "Record again with: trace-cmd record -e kvm")
   }
   guard !header.buffers.isEmpty else {
@@ -44,12 +44,12 @@ extension TraceDatHeader {
     capture.kernel = kernel
     capture.clock = clock
     if replay.eventCount > 0 { capture.durationNanoseconds = replay.lastNanoseconds - replay.firstNanoseconds }
-    if let format = events.exitFormat { capture.reasonNames = ReasonNames(kvmExitFormat: format) }
+    if let format = formats.events.exitFormat { capture.reasonNames = ReasonNames(kvmExitFormat: format) }
     var trust = Trust()
     trust.isComplete = isComplete
     // the pages' own counts and the statistics count the same losses
     trust.lostEvents = max(lostByStatistics, source.findings.lost)
-    trust.notes = notes + events.notes
+    trust.notes = notes + formats.events.notes
     if source.findings.lossesOfUnknownSize > 0 {
       trust.notes.append(
         "ftrace lost events \(grouped(source.findings.lossesOfUnknownSize)) times without saying how many.")

@@ -38,10 +38,7 @@ struct TraceDatHeader {
   let file: String
   let bytes: UnsafeRawBufferPointer
   var pageSize: Int
-  /// The offset and size of a page's commit count and the offset of its data, from the `header_page` text.
-  var commit = FieldPlace(offset: 8, size: 8)
-  var pageDataOffset = 16
-  var events = KvmEventTable()
+  var formats: TracingFormats
   var buffers: [Buffer] = []
   var clock: String?
   var tickConversion: TickConversion?
@@ -88,8 +85,7 @@ struct TraceDatHeader {
         remedy: "Copy or record it again.")
     }
     self.pageSize = Int(pageSize)
-    commit = FieldPlace(offset: 8, size: Int(longSize))
-    pageDataOffset = 8 + Int(longSize)
+    formats = TracingFormats(longSize: Int(longSize))
     if version == 7 { try readVersion7(cursor) } else { try readVersion6(cursor) }
     try settleClock()
   }
@@ -101,44 +97,6 @@ struct TraceDatHeader {
   }
 
   // MARK: Parts that both versions share
-
-  /// "header_page", its text, "header_event", its text.
-  mutating func readPageFormat(_ cursor: inout ByteCursor) -> Bool {
-    guard cursor.takes("header_page\0"), let pageSize = cursor.u64(), let page = cursor.take(pageSize),
-      cursor.takes("header_event\0"), let eventSize = cursor.u64(), cursor.take(eventSize) != nil
-    else { return false }
-    guard page.count < 4096, let format = try? EventFormat(text: "name: page\nID: 0\n" + page.text, system: "ftrace")
-    else { return true }
-    if let field = format.field(named: "commit")?.place, field.size >= 4, field.offset >= 8,
-      let data = format.field(named: "data")?.offset, data >= field.offset + field.size, data < self.pageSize
-    {
-      commit = field
-      pageDataOffset = data
-    }
-    return true
-  }
-
-  /// A count of texts, each with its size, that are not needed.
-  func skipTexts(_ cursor: inout ByteCursor) -> Bool {
-    guard let count = cursor.u32() else { return false }
-    for _ in 0..<count {
-      guard let size = cursor.u64(), cursor.take(size) != nil else { return false }
-    }
-    return true
-  }
-
-  /// The event formats, system by system.
-  mutating func readEventFormats(_ cursor: inout ByteCursor) -> Bool {
-    guard let systems = cursor.u32() else { return false }
-    for _ in 0..<systems {
-      guard let system = cursor.text()?.text, let count = cursor.u32() else { return false }
-      for _ in 0..<count {
-        guard let size = cursor.u64(), let text = cursor.take(size) else { return false }
-        events.add(text: text, system: system)
-      }
-    }
-    return true
-  }
 
   /// "PID NAME" lines.
   mutating func readThreadNames(_ text: UnsafeRawBufferPointer) {

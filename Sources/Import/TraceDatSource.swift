@@ -13,7 +13,7 @@ struct TraceDatSource: EventSource {
   private static let chunkMemory = 512 << 20
 
   init(_ header: borrowing TraceDatHeader, _ buffer: TraceDatHeader.Buffer) {
-    table = header.events
+    table = header.formats.events
     let budget = min(16 << 20, TraceDatSource.chunkMemory / max(buffer.cpus.count, 1))
     for data in buffer.cpus.sorted(by: { $0.cpu < $1.cpu }) {
       var stream = CpuStream(header, buffer, data, chunkBudget: budget)

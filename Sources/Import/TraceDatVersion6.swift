@@ -4,9 +4,13 @@ extension TraceDatHeader {
   /// Version 6: everything one after the other, then the table of per-CPU data.
   mutating func readVersion6(_ start: ByteCursor) throws(InputError) {
     var cursor = start
-    guard readPageFormat(&cursor) else { throw damaged("trace.dat header (page format)", at: cursor.position) }
-    guard skipTexts(&cursor) else { throw damaged("trace.dat header (ftrace formats)", at: cursor.position) }
-    guard readEventFormats(&cursor) else { throw damaged("trace.dat header (event formats)", at: cursor.position) }
+    guard formats.readPageFormat(&cursor) else { throw damaged("trace.dat header (page format)", at: cursor.position) }
+    guard TracingFormats.skipTexts(&cursor) else {
+      throw damaged("trace.dat header (ftrace formats)", at: cursor.position)
+    }
+    guard formats.readEventFormats(&cursor) else {
+      throw damaged("trace.dat header (event formats)", at: cursor.position)
+    }
     // kallsyms, then trace_printk's texts
     for what in ["kallsyms", "printk"] {
       guard let size = cursor.u32(), cursor.take(size) != nil else {

@@ -72,16 +72,16 @@ extension TraceDatHeader {
     var cursor = section.flatMap { ByteCursor($0.content) }
     switch id {
     case 16:
-      guard section?.id == id, var format = cursor, readPageFormat(&format) else {
+      guard section?.id == id, var text = cursor, formats.readPageFormat(&text) else {
         // the layout has not changed in years, and longSize tells the rest
         notes.append("The page format in the trace is damaged; the usual one was taken.")
         return
       }
     case 18:
-      guard section?.id == id, var formats = cursor else {
+      guard section?.id == id, var text = cursor else {
         throw damaged("the event formats", at: Int(clamping: offset))
       }
-      if !readEventFormats(&formats) {
+      if !formats.readEventFormats(&text) {
         damage.add(offset: offset, "the event formats are damaged in part")
       }
     default:
