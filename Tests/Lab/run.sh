@@ -9,11 +9,11 @@ witness='hist:keys=common_pid,exit_reason:size=4096'
 
 # Does a step in its time; its output and exit status are files of its name.
 step() { # NAME COMMAND…
-	name=$1
+	step=$1
 	shift
-	timeout 40 "$@" >"$name.log" 2>&1 </dev/null
-	echo "$?" >"$name.status"
-	echo "lab: $name: $(cat "$name.status") at $(cut -d' ' -f1 /proc/uptime) s"
+	timeout 40 "$@" >"$step.log" 2>&1 </dev/null
+	echo "$?" >"$step.status"
+	echo "lab: $step: $(cat "$step.status") at $(cut -d' ' -f1 /proc/uptime) s"
 }
 
 step doctor "$kvmtax" doctor
@@ -28,9 +28,11 @@ while IFS='|' read -r name record guest; do
 	fi
 	cat "$exits/hist" >"$name.hist"
 	echo "!$witness" >"$exits/trigger"
-	if [ -n "$record" ]; then
-		step "$name.report" "$kvmtax" report --format json "$name.kvmtax"
-	fi
+	[ -n "$record" ] || continue
+	step "$name.report" "$kvmtax" report --format json "$name.kvmtax"
+	case $record in
+	*--events*) step "$name.exits" "$kvmtax" report --using exits --format json "$name.kvmtax" ;;
+	esac
 done </lab/plan
 
 # What of BPF is held or pinned when all is over.
