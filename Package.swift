@@ -6,6 +6,8 @@ let package = Package(
   products: [
     .executable(name: "kvmtax", targets: ["Analyzer"]),
     .executable(name: "kvmtax-tracer", targets: ["Tracer"]),
+    // for Benchmarks/, a package of its own
+    .library(name: "KvmtaxReading", targets: ["Attribution", "Files", "Import", "TraceFile"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")

@@ -12,21 +12,21 @@ import TraceFile
   func `Each thread's exits equal what its guest counted, in accounts and in records`(events: Bool) throws {
     let folder = try ScratchFolder()
     let tracer = try record(
-      events ? ["--events"] : [], to: folder.path("a"),
+      events ? ["--events"] : [], to: folder.file("a"),
       command: guest("--immediate-exit", "3000", "--vcpus", "3", "--vms", "2"))
     let outcome = tracer.finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
     let guests = try GuestCounts.parse(outcome.output)
     #expect(guests.count == 2)
     let expected = Dictionary(uniqueKeysWithValues: guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) })
-    let accounts = try Recording(folder.path("a"))
+    let accounts = try Recording(folder.file("a"))
     #expect(accounts.exitsByThread == expected)
     #expect(Set(accounts.evidence.ledger.vms.map(\.pid)) == Set(guests.map(\.pid)))
     #expect(accounts.residualNanoseconds == 0)
     #expect(accounts.evidence.trust.isComplete)
     #expect(accounts.evidence.trust.lostEvents == 0)
     guard events else { return }
-    let records = try Recording(folder.path("a"), using: .exits)
+    let records = try Recording(folder.file("a"), using: .exits)
     #expect(records.evidence.trust.lostRecords == 0)
     for vcpu in accounts.evidence.ledger.vcpus {
       let other = try #require(records.evidence.ledger.vcpus.first { $0.thread == vcpu.thread })
@@ -44,13 +44,13 @@ import TraceFile
     let folder = try ScratchFolder()
     let one = guest("--immediate-exit", "40", "--vcpus", "4").joined(separator: " ")
     let tracer = try record(
-      ["--interval", "300ms"], to: folder.path("a"),
+      ["--interval", "300ms"], to: folder.file("a"),
       command: ["/bin/sh", "-c", "i=0; while [ $i -lt 30 ]; do \(one); i=$((i+1)); done"])
     let outcome = tracer.finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
     let guests = try GuestCounts.parse(outcome.output)
     #expect(guests.count == 30)
-    let recording = try Recording(folder.path("a"))
+    let recording = try Recording(folder.file("a"))
     let expected = Dictionary(guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) }, uniquingKeysWith: +)
     #expect(recording.exitsByThread == expected)
     #expect(Set(recording.evidence.ledger.vms.map(\.pid)) == Set(guests.map(\.pid)))
@@ -62,18 +62,18 @@ import TraceFile
   @Test func `A hundred VMs of 64 vCPUs fit, and the file grows by what changed`() throws {
     let folder = try ScratchFolder()
     let tracer = try record(
-      [], to: folder.path("a"),
+      [], to: folder.file("a"),
       command: guest("--immediate-exit", "60", "--rate", "20", "--vcpus", "64", "--vms", "100"))
     let outcome = tracer.finish(limitSeconds: 120)
     #expect(outcome.status == 0, "\(outcome.errors)")
     let guests = try GuestCounts.parse(outcome.output)
     #expect(guests.flatMap(\.vcpus).count == 6400)
-    let recording = try Recording(folder.path("a"))
+    let recording = try Recording(folder.file("a"))
     #expect(recording.evidence.trust.lostEvents == 0)
     let expected = Dictionary(guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) }, uniquingKeysWith: +)
     #expect(recording.exitsByThread == expected)
     #expect(recording.evidence.ledger.vcpus.count == 6400)
-    let grown = try SnapshotSizes(path: folder.path("a"))
+    let grown = try SnapshotSizes(path: folder.file("a"))
     #expect(grown.rows > 6400)
     #expect(Double(grown.bytes) / Double(grown.rows) <= 64, "\(grown)")
   }
@@ -81,7 +81,7 @@ import TraceFile
   @Test func `A tracer stopped for 15 s costs no count that is not declared`() throws {
     let folder = try ScratchFolder()
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4000", "--rate", "200"])
-    let tracer = try record(["-d", "60"], to: folder.path("a"))
+    let tracer = try record(["-d", "60"], to: folder.file("a"))
     #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
     usleep(1_500_000)
     tracer.signal(SIGSTOP)
@@ -92,7 +92,7 @@ import TraceFile
     let outcome = tracer.finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
     let guests = try GuestCounts.parse(load.finish().output)
-    let recording = try Recording(folder.path("a"))
+    let recording = try Recording(folder.file("a"))
     let gap = try #require(recording.contents.gaps.first { $0.reason == .quiet })
     let gapSeconds = Double(gap.lengthNanoseconds) / 1e9
     #expect((4.5...6.5).contains(gapSeconds))
@@ -111,16 +111,16 @@ import TraceFile
     let folder = try ScratchFolder()
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "400"])
     let before = loadedPrograms()
-    let tracer = try record(["--interval", "200ms", "--events"], to: folder.path("a"))
+    let tracer = try record(["--interval", "200ms", "--events"], to: folder.file("a"))
     let hasCounted = Program.wait(seconds: 10) {
-      guard let recording = try? Recording(folder.path("a")) else { return false }
+      guard let recording = try? Recording(folder.file("a")) else { return false }
       return !recording.exitsByThread.isEmpty
     }
     #expect(hasCounted)
     #expect(loadedPrograms().count >= before.count + 3)
     tracer.signal(SIGKILL)
     #expect(tracer.finish().status == -SIGKILL)
-    let recording = try Recording(folder.path("a"))
+    let recording = try Recording(folder.file("a"))
     #expect(!recording.evidence.trust.isComplete)
     #expect(recording.evidence.trust.damage.isEmpty)
     #expect(recording.residualNanoseconds == 0)
@@ -133,15 +133,15 @@ import TraceFile
 
   @Test func `A full disk ends the recording with a whole file that says so`() throws {
     let folder = try ScratchFolder()
-    #expect(mount("tmpfs", folder.url.path, "tmpfs", 0, "size=4m") == 0)
-    defer { umount(folder.url.path) }
+    #expect(mount("tmpfs", folder.path, "tmpfs", 0, "size=4m") == 0)
+    defer { umount(folder.path) }
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "200000"])
-    let outcome = try record(["--events"], to: folder.path("a")).finish()
+    let outcome = try record(["--events"], to: folder.file("a")).finish()
     #expect(outcome.status == 3)
     #expect(outcome.errors.contains("No space left"), "\(outcome.errors)")
     load.signal(SIGKILL)
     _ = load.finish()
-    let recording = try Recording(folder.path("a"))
+    let recording = try Recording(folder.file("a"))
     #expect(recording.contents.end?.reason == "disk-full")
     #expect(recording.evidence.trust.damage.isEmpty)
     #expect(recording.contents.exitRecordCount > 0)
@@ -157,7 +157,7 @@ import TraceFile
   @Test func `Records that a full ring refuses are counted, each one`() throws {
     let folder = try ScratchFolder()
     let tracer = try record(
-      ["--events", "--ring-size", "64KiB"], to: folder.path("a"),
+      ["--events", "--ring-size", "64KiB"], to: folder.file("a"),
       command: guest("--immediate-exit", "60000", "--vcpus", "2"))
     #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
     usleep(200_000)
@@ -166,7 +166,7 @@ import TraceFile
     tracer.signal(SIGCONT)
     let outcome = tracer.finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
-    let recording = try Recording(folder.path("a"))
+    let recording = try Recording(folder.file("a"))
     let finished = recording.evidence.ledger.vcpus.flatMap(\.accounts).reduce(0) { $0 + $1.finished }
     let lost = recording.evidence.trust.lostRecords
     #expect(lost > 0)
@@ -181,12 +181,12 @@ import TraceFile
   @Test func `The size limit ends the recording in order`() throws {
     let folder = try ScratchFolder()
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "400000"])
-    let outcome = try record(["--events", "--max-size", "1M"], to: folder.path("a")).finish()
+    let outcome = try record(["--events", "--max-size", "1M"], to: folder.file("a")).finish()
     load.signal(SIGKILL)
     _ = load.finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
     #expect(outcome.errors.contains("--max-size"))
-    #expect(try Recording(folder.path("a")).contents.end?.reason == "size")
+    #expect(try Recording(folder.file("a")).contents.end?.reason == "size")
   }
 
   @Test func `Only the chosen process is recorded`() throws {
@@ -194,9 +194,9 @@ import TraceFile
     let other = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "500"])
     let chosen = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "500"])
     usleep(300_000)
-    let outcome = try record(["-d", "1", "--pid", "\(chosen.pid)"], to: folder.path("a")).finish()
+    let outcome = try record(["-d", "1", "--pid", "\(chosen.pid)"], to: folder.file("a")).finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
-    #expect(try Recording(folder.path("a")).evidence.ledger.vms.map(\.pid) == [UInt32(chosen.pid)])
+    #expect(try Recording(folder.file("a")).evidence.ledger.vms.map(\.pid) == [UInt32(chosen.pid)])
     for program in [other, chosen] {
       program.signal(SIGKILL)
       _ = program.finish()
@@ -206,20 +206,20 @@ import TraceFile
   @Test func `The file belongs to the user behind sudo`() throws {
     let folder = try ScratchFolder()
     let outcome = try record(
-      ["-d", "200ms"], to: folder.path("a"), environment: ["SUDO_UID": "65534", "SUDO_GID": "65534"]
+      ["-d", "200ms"], to: folder.file("a"), environment: ["SUDO_UID": "65534", "SUDO_GID": "65534"]
     ).finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
-    let attributes = try FileManager.default.attributesOfItem(atPath: folder.path("a"))
+    let attributes = try FileManager.default.attributesOfItem(atPath: folder.file("a"))
     #expect(attributes[.ownerAccountID] as? Int == 65534)
     #expect(attributes[.posixPermissions] as? Int == 0o600)
   }
 
   @Test func `A dry run writes nothing and leaves nothing`() throws {
     let folder = try ScratchFolder()
-    let outcome = try record(["--dry-run"], to: folder.path("a")).finish()
+    let outcome = try record(["--dry-run"], to: folder.file("a")).finish()
     #expect(outcome.status == 0)
     #expect(outcome.errors.contains("Nothing was recorded"))
-    #expect(access(folder.path("a"), F_OK) != 0)
+    #expect(access(folder.file("a"), F_OK) != 0)
   }
 }
 
