@@ -15,7 +15,7 @@ fail() {
 }
 
 said=$("$root/bin/kvmtax" --version) || fail "kvmtax --version does not start"
-[ "$said" = "$version" ] || fail "kvmtax --version says '$said', VERSION says '$version'"
+[ "$said" = "kvmtax $version" ] || fail "kvmtax --version says '$said', VERSION says '$version'"
 ln -s "$root/bin/kvmtax" "$place/elsewhere"
 said=$("$place/elsewhere" --version) || fail "kvmtax does not start through a symbolic link"
 "$root/libexec/kvmtax/kvmtax-tracer" --version >/dev/null || fail "kvmtax-tracer does not start"

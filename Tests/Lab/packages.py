@@ -51,7 +51,7 @@ def update_lists():
 
 def cached(name):
     """The newest intact file of a package in the cache, or None."""
-    files = [os.path.join(CACHE, file) for file in os.listdir(CACHE) if re.match(name + r"_.*\.deb$", file)]
+    files = [os.path.join(CACHE, file) for file in os.listdir(CACHE) if re.match(re.escape(name) + r"_.*\.deb$", file)]
     return next((file for file in sorted(files, key=os.path.getmtime, reverse=True) if is_intact(file)), None)
 
 
