@@ -1,3 +1,4 @@
+import Attribution
 import CKvmtax
 
 /// The events of one CPU that move the machine, in the order in which its ring buffer holds them.
@@ -13,6 +14,13 @@ struct CpuStream {
   private var records = UnsafeRawBufferPointer(start: nil, count: 0)
   private var position = 0
   private var now: UInt64 = 0
+  /// When the next page begins: no record of this one is younger.
+  private var nextPageTime = UInt64.max
+  private var hasSeenPage = false
+  /// The time of the last record that was believed.
+  private var believed: UInt64 = 0
+  /// Since when events are missing, until the next page tells when that ended.
+  private var lossStart: UInt64?
   private var pageOffset = 0
   /// The next event; valid until `advance` says there is none.
   private(set) var head = kt_event()
@@ -46,17 +54,22 @@ struct CpuStream {
     tickConversion = header.tickConversion
   }
 
-  /// Goes to the next event that matters; false when there is none.
+  /// Goes to the next event that matters, or to a loss of events; false when there is none.
   mutating func advance(_ table: borrowing KvmEventTable, _ findings: inout Findings) -> Bool {
     while true {
       while position < records.count {
         guard let body = nextRecord(&findings) else { break }
         // the record's number, then flags, preempt count and the thread's id: the same in every event
         guard body.count >= 8 else { continue }
+        guard now <= nextPageTime else {
+          reject("a record is younger than the next page", &findings)
+          break
+        }
+        believed = now
         let slot = table.slotOfType[Int(body.loadUnaligned(as: UInt16.self))]
         guard slot != 0 else { continue }
         let tid = body.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
-        let time = tickConversion.map { $0.nanoseconds(now) } ?? now
+        let time = nanoseconds(now)
         guard let event = table.layout(slot: slot).event(in: body, nanoseconds: time, tid: tid, tgid: 0, cpu: cpu)
         else {
           reject("a record is shorter than its format says", &findings)
@@ -65,8 +78,22 @@ struct CpuStream {
         head = event
         return true
       }
-      guard loadPage(&findings) else { return false }
+      let isLoaded = loadPage(&findings)
+      if let start = lossStart, isLoaded ? !records.isEmpty : true {
+        lossStart = nil
+        head = kt_event()
+        head.kind = Replay.lossKind
+        head.cpu = cpu
+        head.arg = nanoseconds(start)
+        head.time_ns = nanoseconds(isLoaded ? max(now, start) : start)
+        return true
+      }
+      guard isLoaded else { return false }
     }
+  }
+
+  @inline(__always) private func nanoseconds(_ time: UInt64) -> UInt64 {
+    tickConversion.map { $0.nanoseconds(time) } ?? time
   }
 
   /// The data of the next record of the current page; nil at the page's end.
@@ -123,19 +150,33 @@ struct CpuStream {
 
   private mutating func loadPage(_ findings: inout Findings) -> Bool {
     let before = pages.fileOffset
-    guard let (page, offset) = pages.next(&findings.damage) else { return false }
+    let chunksBefore = pages.damagedChunks
+    let loaded = pages.next(&findings.damage)
+    if pages.damagedChunks != chunksBefore { noteLoss() }
+    guard let (page, offset) = loaded else { return false }
     findings.bytesTaken &+= UInt64(pages.fileOffset &- before)
     pageOffset = offset
     position = 0
     records = UnsafeRawBufferPointer(start: nil, count: 0)
     guard page.count >= commit.dataOffset else {
       findings.damage.add(offset: UInt64(offset), length: UInt64(page.count), "a ring-buffer page is cut short")
+      noteLoss()
+      return true
+    }
+    guard isTimeCredible(page.loadUnaligned(as: UInt64.self)) else {
+      findings.damage.add(
+        offset: UInt64(offset), length: UInt64(page.count), "a ring-buffer page has an impossible time")
+      noteLoss()
       return true
     }
     let word = page.loadUnaligned(fromByteOffset: commit.offset, as: UInt32.self)
     let used = Int(word & 0x7ff_ffff)
     let room = page.count - commit.dataOffset
+    if word & 1 << 31 != 0 { noteLoss() }
     now = page.loadUnaligned(as: UInt64.self)
+    hasSeenPage = true
+    believed = now
+    nextPageTime = pages.nextTimes.first.flatMap { $0 >= now ? $0 : nil } ?? .max
     countLosses(word, page, used: used, &findings)
     if used > room {
       findings.damage.add(
@@ -145,6 +186,20 @@ struct CpuStream {
     let start = commit.dataOffset
     records = UnsafeRawBufferPointer(rebasing: page[start..<(start + min(used, room))])
     return true
+  }
+
+  /// A page is older than the two after it and no older than the one before it. Where one of them breaks that, it is the
+  /// one that does not fit between the others.
+  private func isTimeCredible(_ time: UInt64) -> Bool {
+    let (first, second) = pages.nextTimes
+    if let first, let second, first < time, second < time { return false }
+    if hasSeenPage, time < believed, let first, first >= believed { return false }
+    return true
+  }
+
+  /// From the last event on, until the next page begins, events are missing.
+  private mutating func noteLoss() {
+    if hasSeenPage, lossStart == nil { lossStart = believed }
   }
 
   /// Bit 31 says that events were lost before this page, bit 30 that their number stands behind its data.
@@ -163,6 +218,7 @@ struct CpuStream {
 
   private mutating func reject(_ found: @autoclosure () -> String, _ findings: inout Findings) {
     findings.damage.add(offset: UInt64(pageOffset), length: UInt64(records.count &- position), found())
+    noteLoss()
     position = records.count
   }
 }

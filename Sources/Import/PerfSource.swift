@@ -13,6 +13,8 @@ struct PerfSource: EventSource {
   private(set) var damage = DamageLog()
   /// From perf's own records of losses.
   private(set) var lost: UInt64 = 0
+  /// Per CPU, the time of its last sample.
+  private var lastTimes: [UInt64] = []
   private(set) var threadNames: [UInt32: String] = [:]
   /// Samples of any event.
   private(set) var sampleCount: UInt64 = 0
@@ -29,6 +31,8 @@ struct PerfSource: EventSource {
   var hasExits: Bool {
     slots.contains { $0 != 0 && header.formats?.events.layout(slot: $0).kind == UInt8(KT_EXIT.rawValue) }
   }
+
+  private static let maximumCpus = 65_536
 
   /// How much of the file has been read, in bytes.
   var position: Int { records.position }
@@ -81,6 +85,7 @@ struct PerfSource: EventSource {
       tid = body.loadUnaligned(fromByteOffset: place + 4, as: UInt32.self)
     }
     let cpu = layout.cpu.map { body.loadUnaligned(fromByteOffset: $0, as: UInt32.self) } ?? 0
+    note(time, cpu: cpu)
     guard let raw = layout.raw(in: body) else {
       damage.add(offset: record.offset, length: UInt64(body.count) + 8, "a sample is cut short")
       return
@@ -113,9 +118,9 @@ struct PerfSource: EventSource {
     guard var cursor = ByteCursor(record.body) else { return }
     switch record.type {
     case PerfRecordType.lost:
-      if cursor.u64() != nil, let count = cursor.u64() { lost &+= count }
+      if cursor.u64() != nil, let count = cursor.u64() { takeLoss(count, record) }
     case PerfRecordType.lostSamples:
-      if let count = cursor.u64() { lost &+= count }
+      if let count = cursor.u64() { takeLoss(count, record) }
     case PerfRecordType.comm:
       if cursor.u32() != nil, let tid = cursor.u32(), let name = cursor.text(limit: 64) { threadNames[tid] = name.text }
     case PerfRecordType.fork:
@@ -132,6 +137,34 @@ struct PerfSource: EventSource {
       }
     default: break
     }
+  }
+
+  @inline(__always) private mutating func note(_ time: UInt64, cpu: UInt32) {
+    let cpu = Int(cpu)
+    if cpu < lastTimes.count {
+      lastTimes[cpu] = time
+    } else if cpu < PerfSource.maximumCpus {
+      lastTimes.append(contentsOf: repeatElement(0, count: cpu + 1 - lastTimes.count))
+      lastTimes[cpu] = time
+    }
+  }
+
+  /// Events of one CPU were lost between its last sample and this record.
+  private mutating func takeLoss(_ count: UInt64, _ record: PerfRecord) {
+    lost &+= count
+    guard count > 0, let timePlace = trailer?.time, let cpuPlace = trailer?.cpu, record.body.count >= timePlace,
+      record.body.count >= cpuPlace
+    else { return }
+    let end = record.body.count
+    let time = record.body.loadUnaligned(fromByteOffset: end - timePlace, as: UInt64.self)
+    let cpu = record.body.loadUnaligned(fromByteOffset: end - cpuPlace, as: UInt32.self)
+    guard Int(cpu) < lastTimes.count else { return }
+    var event = kt_event()
+    event.kind = Replay.lossKind
+    event.cpu = cpu
+    event.arg = min(lastTimes[Int(cpu)], time)
+    event.time_ns = time
+    _ = order.add(event)
   }
 
   /// A pipe's stream: an attribute of the size that it says itself, then ids.

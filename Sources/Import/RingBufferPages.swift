@@ -11,6 +11,8 @@ struct RingBufferPages {
   private var chunk: Decompressed?
   private var chunkPosition = 0
   private var chunkOffset = 0
+  /// Chunks that could not be used.
+  private(set) var damagedChunks = 0
 
   /// The region must lie inside `bytes`. `chunkBudget` bounds the memory that this CPU may take.
   init(
@@ -36,6 +38,17 @@ struct RingBufferPages {
 
   /// Bytes of the file already taken.
   var fileOffset: Int { position }
+
+  /// The times of the next two pages, where they can be read without decompressing more.
+  var nextTimes: (first: UInt64?, second: UInt64?) {
+    let (source, place, end) =
+      compression == .none
+      ? (bytes, position, end) : chunk.map { ($0.bytes, chunkPosition, $0.bytes.count) } ?? (bytes, 0, 0)
+    func time(_ place: Int) -> UInt64? {
+      place <= end - 8 ? source.loadUnaligned(fromByteOffset: place, as: UInt64.self) : nil
+    }
+    return (time(place), time(place + pageSize))
+  }
 
   /// The next page, the last one possibly short, and the file offset of it or of its chunk; nil at the end.
   mutating func next(_ damage: inout DamageLog) -> (page: UnsafeRawBufferPointer, offset: Int)? {
@@ -67,6 +80,7 @@ struct RingBufferPages {
         cursor.position <= end, Int(packed) <= end - cursor.position, let source = cursor.take(packed)
       else {
         damage.add(offset: UInt64(position), length: UInt64(end - position), "a compressed chunk is cut short")
+        damagedChunks += 1
         position = end
         chunksLeft = 0
         return false
@@ -76,6 +90,7 @@ struct RingBufferPages {
         let content = Decompressed(source, size: Int(plain), compression: compression)
       else {
         damage.add(offset: UInt64(chunkOffset), length: UInt64(packed) + 8, "a compressed chunk is damaged")
+        damagedChunks += 1
         continue
       }
       chunk = content

@@ -10,6 +10,11 @@ public enum Tool {
 
   /// Standard output and standard error of a command together, as text; throws if it is missing or fails.
   public static func output(_ arguments: [String]) throws -> String {
+    String(decoding: try data(arguments), as: UTF8.self)
+  }
+
+  /// The same as bytes.
+  public static func data(_ arguments: [String]) throws -> Data {
     let process = Process()
     process.executableURL = URL(filePath: "/usr/bin/env")
     process.arguments = arguments
@@ -24,11 +29,11 @@ public enum Tool {
     try process.run()
     let data = pipe.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
-    let text = String(decoding: data, as: UTF8.self)
     guard process.terminationStatus == 0 else {
-      throw Failure(description: "\(arguments.joined(separator: " ")): \(text.suffix(1000))")
+      let end = String(decoding: data.suffix(1000), as: UTF8.self)
+      throw Failure(description: "\(arguments.joined(separator: " ")): \(end)")
     }
-    return text
+    return data
   }
 }
 
@@ -41,35 +46,86 @@ public struct PrintedEvent: Equatable, Sendable {
   /// The printed time in ns.
   public var nanoseconds: UInt64
   /// Without the subsystem, as "kvm_exit".
-  public var name: Substring
+  public var name: String
   /// What was printed after the name.
-  public var text: Substring
+  public var text: String
 
-  /// Parses "comm-TID [CPU] S.NNNNNNNNN: name: text" (trace-cmd) and "comm TID [CPU] S.NNNNNNNNN: sys:name: text" (perf).
-  public init?(line: Substring) {
-    guard let bracket = line.firstRange(of: " [") ?? line.firstRange(of: "\t["),
-      let end = line[bracket.upperBound...].firstIndex(of: "]"), let cpu = Int(line[bracket.upperBound..<end])
-    else { return nil }
-    let before = line[..<bracket.lowerBound].split(whereSeparator: { $0 == " " || $0 == "\t" })
-    guard let thread = before.last?.split(separator: "-").last, let tid = UInt32(thread) else { return nil }
-    let parts = line[line.index(after: end)...].split(separator: ":", maxSplits: 1)
-    guard parts.count == 2 else { return nil }
-    let time = parts[0].trimmingPrefix { $0 == " " }.split(separator: ".")
-    guard time.count == 2, time[1].count == 9, let seconds = UInt64(time[0]), let fraction = UInt64(time[1]) else {
-      return nil
+  /// Parses "comm-TID [CPU] S.NNNNNNNNN: name: text" (trace-cmd) and "comm TID [CPU] S.NNNNNNNNN: sys:name: text" (perf);
+  /// nil for other lines.
+  public init?(line: String) {
+    var line = line
+    guard let event = line.withUTF8({ PrintedEvent(bytes: UnsafeRawBufferPointer($0)) }) else { return nil }
+    self = event
+  }
+
+  /// All event lines of a tool's output. It is large and this is a debug build: the C library does the searching.
+  static func all(in output: Data) -> [PrintedEvent] {
+    output.withUnsafeBytes { bytes in
+      var events: [PrintedEvent] = []
+      var start = 0
+      while start < bytes.count, let base = bytes.baseAddress {
+        let end = memchr(base + start, 10, bytes.count - start).map { UnsafeRawPointer($0) - base } ?? bytes.count
+        if let event = PrintedEvent(bytes: UnsafeRawBufferPointer(rebasing: bytes[start..<end])) {
+          events.append(event)
+        }
+        start = end + 1
+      }
+      return events
     }
-    var rest = parts[1].trimmingPrefix { $0 == " " }
-    if let colon = rest.firstIndex(of: ":"), rest.index(after: colon) < rest.endIndex,
-      rest[rest.index(after: colon)] != " "
-    {
-      rest = rest[rest.index(after: colon)...]  // perf prints the subsystem before the name
+  }
+
+  private init?(bytes line: UnsafeRawBufferPointer) {
+    guard let base = line.baseAddress else { return nil }
+    func isDigit(_ place: Int) -> Bool { place < line.count && line[place] >= 48 && line[place] <= 57 }
+    func find(_ byte: Unicode.Scalar, from start: Int) -> Int? {
+      start > line.count
+        ? nil : memchr(base + start, Int32(byte.value), line.count - start).map { UnsafeRawPointer($0) - base }
     }
-    guard let colon = rest.firstIndex(of: ":") else { return nil }
+    func number(at start: Int) -> (value: UInt64, end: Int) {
+      var value: UInt64 = 0
+      var place = start
+      while isDigit(place) {
+        value = value &* 10 &+ UInt64(line[place] - 48)
+        place += 1
+      }
+      return (value, place)
+    }
+    func skipBlanks(_ start: Int) -> Int {
+      var place = start
+      while place < line.count, line[place] == 32 { place += 1 }
+      return place
+    }
+    // a thread's name may hold brackets too: the CPU's hold digits
+    guard var bracket = find("[", from: 0) else { return nil }
+    while true {
+      let (_, end) = number(at: bracket + 1)
+      if bracket > 0, line[bracket - 1] == 32, end > bracket + 1, end < line.count, line[end] == UInt8(ascii: "]") {
+        break
+      }
+      guard let next = find("[", from: bracket + 1) else { return nil }
+      bracket = next
+    }
+    var tidEnd = bracket
+    while tidEnd > 0, line[tidEnd - 1] == 32 { tidEnd -= 1 }
+    var tidStart = tidEnd
+    while tidStart > 0, isDigit(tidStart - 1) { tidStart -= 1 }
+    guard tidStart < tidEnd, let tid = UInt32(exactly: number(at: tidStart).value) else { return nil }
+    let (cpu, cpuEnd) = number(at: bracket + 1)
+    let (seconds, point) = number(at: skipBlanks(cpuEnd + 1))
+    let (fraction, colon) = number(at: point + 1)
+    guard colon == point + 10, colon < line.count, line[colon] == UInt8(ascii: ":") else { return nil }
+    var start = skipBlanks(colon + 1)
+    guard var end = find(":", from: start) else { return nil }
+    if end + 1 < line.count, line[end + 1] != 32 {
+      start = end + 1  // perf prints the subsystem before the name
+      guard let next = find(":", from: start) else { return nil }
+      end = next
+    }
     self.tid = tid
-    self.cpu = cpu
+    self.cpu = Int(cpu)
     nanoseconds = seconds * 1_000_000_000 + fraction
-    name = rest[..<colon]
-    text = rest[rest.index(after: colon)...].trimmingPrefix { $0 == " " }
+    name = String(decoding: line[start..<end], as: UTF8.self)
+    text = String(decoding: line[skipBlanks(end + 1)...], as: UTF8.self)
   }
 }
 
@@ -134,8 +190,7 @@ public struct OracleReason: Hashable, Sendable {
 public enum TraceCmdOracle {
   /// Every event line of `trace-cmd report -t -R`.
   public static func events(_ file: String) throws -> [PrintedEvent] {
-    try Tool.output(["trace-cmd", "report", "-t", "-R", "-i", file]).split(separator: "\n")
-      .compactMap(PrintedEvent.init)
+    PrintedEvent.all(in: try Tool.data(["trace-cmd", "report", "-t", "-R", "-i", file]))
   }
 
   /// Exits, finished exits and handled time by reason.
@@ -157,13 +212,14 @@ public enum TraceCmdOracle {
   }
 
   /// The value of "name=123" or "name=0x7b"; negative numbers as two's complement.
-  public static func number(_ name: String, in text: Substring) -> UInt64? {
-    for word in text.split(separator: " ") where word.hasPrefix(name + "=") {
-      let value = word.dropFirst(name.count + 1)
-      if value.hasPrefix("0x") { return UInt64(value.dropFirst(2), radix: 16) }
-      return UInt64(value) ?? Int64(value).map { UInt64(bitPattern: $0) }
+  public static func number(_ name: String, in text: String) -> UInt64? {
+    // a blank before it, so that "reason=" is not found in "exit_reason="
+    (" " + text).withCString { start in
+      guard let place = strstr(start, " " + name + "=") else { return nil }
+      let value = place + name.utf8.count + 2
+      return value.pointee == CChar(UInt8(ascii: "-"))
+        ? UInt64(bitPattern: Int64(strtoll(value, nil, 0))) : strtoull(value, nil, 0)
     }
-    return nil
   }
 }
 
@@ -233,8 +289,15 @@ public enum PerfOracle {
 
   /// Every event line of `perf script --ns`, in perf's order.
   public static func events(_ file: String) throws -> [PrintedEvent] {
-    try Tool.output(["perf", "script", "--ns", "--force", "-F", "comm,tid,cpu,time,event,trace", "-i", file])
-      .split(separator: "\n").compactMap(PrintedEvent.init)
+    PrintedEvent.all(
+      in: try Tool.data(["perf", "script", "--ns", "--force", "-F", "comm,tid,cpu,time,event,trace", "-i", file]))
+  }
+
+  private static func reason(in text: String) -> String? {
+    text.withCString { start in
+      guard let name = strstr(start, "reason ").map({ $0 + 7 }), let end = strstr(name, " rip ") else { return nil }
+      return String(decoding: UnsafeRawBufferPointer(start: name, count: end - name), as: UTF8.self)
+    }
   }
 
   /// Exits, finished exits and handled time in ns by the reason's printed name, from `perf script`'s lines.
@@ -246,11 +309,8 @@ public enum PerfOracle {
       switch event.name {
       case "kvm_exit":
         // "vcpu 0 reason EPT_VIOLATION rip 0x1000 …", before 5.10 "reason … rip …"
-        let text = event.text
-        guard let start = text.firstRange(of: "reason ")?.upperBound,
-          let end = text[start...].firstRange(of: " rip ")?.lowerBound
-        else { continue }
-        pairing.exit(tid: event.tid, key: String(text[start..<end]), nanoseconds: event.nanoseconds)
+        guard let reason = PerfOracle.reason(in: event.text) else { continue }
+        pairing.exit(tid: event.tid, key: reason, nanoseconds: event.nanoseconds)
       case "kvm_entry": pairing.entry(tid: event.tid, nanoseconds: event.nanoseconds)
       default: continue
       }
