@@ -70,7 +70,8 @@ let package = Package(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
-      name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
+      name: "ImportTests",
+      dependencies: ["Attribution", "CKvmtax", "CZstd", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
     .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
