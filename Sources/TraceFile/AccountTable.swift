@@ -133,7 +133,7 @@ struct AccountTable: ~Copyable {
   // MARK: Hashing
 
   @inline(__always) private func hash(_ value: UInt64) -> Int {
-    Int(truncatingIfNeeded: value &* multiplier >> 32)
+    Int(truncatingIfNeeded: (value &* multiplier) >> 32)
   }
 
   @inline(__always) private func hash(_ thread: UInt32, _ isa: UInt8, _ reason: UInt32) -> Int {
