@@ -69,7 +69,8 @@ let package = Package(
     .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
-      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"],
+      exclude: ["reader.py"]),
     .testTarget(
       name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
   ],
