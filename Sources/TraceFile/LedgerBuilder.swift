@@ -5,7 +5,8 @@ import CKvmtax
 struct LedgerBuilder {
   private(set) var ledger = Ledger()
   private(set) var notes: [String] = []
-  private let quietGaps: [TraceGap]
+  /// When the programs went quiet, in order.
+  private let quietGaps: [UInt64]
   private let endNanoseconds: UInt64
   private var vmIndex: [UInt32: Int] = [:]
   private var tgids: [UInt32: UInt32] = [:]
@@ -17,7 +18,7 @@ struct LedgerBuilder {
   private var recordedExits: UInt64 = 0
 
   init(quietGaps: [TraceGap], endNanoseconds: UInt64) {
-    self.quietGaps = quietGaps
+    self.quietGaps = quietGaps.map(\.fromNanoseconds).sorted()
     self.endNanoseconds = endNanoseconds
   }
 
@@ -42,21 +43,15 @@ struct LedgerBuilder {
     }
   }
 
-  /// States and unpaired exits from the snapshots, finished exits from the records.
+  /// States from the snapshots; accounts from the records, which the unpaired exits were added to.
   mutating func build(_ snapshots: borrowing SnapshotAccounts, records: borrowing AccountTable) {
     var rowsOfThread: [UInt32: UInt32] = [:]
     for number in 0..<records.slotCount { rowsOfThread[records.slots[number].thread] = UInt32(number) }
     for number in 0..<snapshots.table.slotCount {
       let slot = snapshots.table.slots[number]
       finishedExits &+= slot.finished
-      var accounts: [ExitAccount] = []
-      if let other = rowsOfThread.removeValue(forKey: slot.thread) {
-        accounts = self.accounts(records, slot: records.slots[Int(other)])
-      }
-      for known in self.accounts(snapshots.table, slot: slot) where known.unpaired > 0 {
-        let index = index(of: known, in: &accounts)
-        accounts[index].unpaired = known.unpaired
-      }
+      let other = rowsOfThread.removeValue(forKey: slot.thread)
+      let accounts = other.map { self.accounts(records, slot: records.slots[Int($0)]) } ?? []
       add(slot, accounts, holes: snapshots.holes)
     }
     // threads that are in no readable snapshot
@@ -148,8 +143,13 @@ struct LedgerBuilder {
   private func certainUntil(_ slot: kt_slot, holes: [UInt64?]) -> UInt64 {
     var until = endNanoseconds
     if Int(slot.epoch) < holes.count { until = min(until, holes[Int(slot.epoch)] ?? 0) }
-    for gap in quietGaps where gap.fromNanoseconds >= slot.since_ns { until = min(until, gap.fromNanoseconds) }
-    return until
+    // the first gap that begins at or behind the thread's last event
+    var (low, high) = (0, quietGaps.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if quietGaps[middle] < slot.since_ns { low = middle + 1 } else { high = middle }
+    }
+    return low < quietGaps.count ? min(until, quietGaps[low]) : until
   }
 
   /// A thread of which only rows or records are left: observed for as long as these took.
