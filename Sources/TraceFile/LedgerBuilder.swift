@@ -12,6 +12,8 @@ struct LedgerBuilder {
   private var tgids: [UInt32: UInt32] = [:]
   private var vcpus: [(pid: UInt32, vcpu: VCPU)] = []
   private var partialHistograms: UInt64 = 0
+  /// vCPUs whose states did not sum to their wall time.
+  private var unbalanced: UInt64 = 0
   private var coveredExits: UInt64 = 0
   private var partialExits: UInt64 = 0
   private var finishedExits: UInt64 = 0
@@ -69,6 +71,9 @@ struct LedgerBuilder {
 
   /// Names VMs and vCPUs, and puts them into their order.
   mutating func name(processes: [TracedProcess], threads: [TracedThread]) {
+    if unbalanced > 0 {
+      notes.append("the states of \(grouped(unbalanced)) vCPUs did not sum to the time that they were observed")
+    }
     var known: [UInt32: TracedThread] = [:]
     for thread in threads { known[thread.thread] = thread }
     for (pid, vcpu) in vcpus {
@@ -122,6 +127,7 @@ struct LedgerBuilder {
     var accounts = accounts
     var slot = slot
     if slot.sequence == 0 { recover(&slot, accounts) }
+    balance(&slot)
     // a thread that never entered or left a guest is no vCPU
     guard slot.exits > 0 || slot.entries > 0 || !accounts.isEmpty else { return }
     if slot.in_exit != 0 {
@@ -150,6 +156,20 @@ struct LedgerBuilder {
       if quietGaps[middle] < slot.since_ns { low = middle + 1 } else { high = middle }
     }
     return low < quietGaps.count ? min(until, quietGaps[low]) : until
+  }
+
+  /// States that do not sum to the time the thread was observed: what is missing is unknown, what is too much was observed
+  /// earlier; and the report says so.
+  private mutating func balance(_ slot: inout kt_slot) {
+    let sum = withUnsafePointer(to: &slot) { SnapshotFormat.sum(kt_slot_state_ns($0)) }
+    let wall = slot.since_ns &- slot.first_ns
+    guard sum != wall else { return }
+    unbalanced &+= 1
+    if slot.first_ns <= slot.since_ns, sum < wall {
+      withUnsafeMutablePointer(to: &slot) { kt_slot_mutable_state_ns($0)[Int(KT_UNKNOWN.rawValue)] &+= wall &- sum }
+    } else {
+      slot.first_ns = slot.since_ns &- sum
+    }
   }
 
   /// A thread of which only rows or records are left: observed for as long as these took.
