@@ -77,7 +77,8 @@ let package = Package(
     .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
-      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"],
+      exclude: ["reader.py"]),
     .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
     .testTarget(
       name: "JourneyTests",
