@@ -6,6 +6,8 @@ let package = Package(
   products: [
     .executable(name: "kvmtax", targets: ["Analyzer"]),
     .executable(name: "kvmtax-tracer", targets: ["Tracer"]),
+    // for Benchmarks/, a package of its own
+    .library(name: "KvmtaxReading", targets: ["Attribution", "Files", "Import", "TraceFile"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
@@ -35,8 +37,10 @@ let package = Package(
     .target(name: "TraceFile", dependencies: ["Attribution", "CKvmtax", "CZstd", "Files"]),
     .target(
       name: "Import", dependencies: ["Attribution", "CKvmtax", "CZlib", "CZstd", "Files", "Formats"]),
-    .target(name: "Reports", dependencies: ["Attribution"]),
-    .target(name: "Terminal", dependencies: ["Attribution"]),
+    .target(name: "Reports", dependencies: ["Attribution", "Terminal"]),
+    .target(
+      name: "Terminal",
+      dependencies: ["Attribution", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
     // The privileged half
     .target(name: "Bpf", dependencies: ["BpfImages", "CBpf", "CKvmtax", "Formats"]),
@@ -60,19 +64,24 @@ let package = Package(
     .testTarget(name: "AttributionTests", dependencies: ["Attribution", "CKvmtax", "TestSupport"]),
     .testTarget(
       name: "BpfTests",
-      dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
-      exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"]),
+      dependencies: ["Attribution", "Bpf", "BpfImages", "CBpf", "CKvmtax", "TestSupport"],
+      exclude: ["feed.bpf.c", "fixture.bpf.c", "refused.bpf.c"], plugins: ["BpfCompile"]),
+    .testTarget(
+      name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
-      name: "ImportTests", dependencies: ["Attribution", "Formats", "Import", "TestSupport"]),
-    .testTarget(name: "ReportsTests", dependencies: ["Attribution", "Reports", "TestSupport"]),
+      name: "ImportTests", dependencies: ["Attribution", "Files", "Formats", "Import", "TestSupport"]),
+    .testTarget(
+      name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
+    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
       dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"],
       exclude: ["reader.py"]),
+    .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
     .testTarget(
-      name: "JourneyTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "TraceFile"]),
+      name: "JourneyTests",
+      dependencies: ["Attribution", "CBpf", "CKvmtax", "Files", "TestSupport", "TraceFile"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -3,6 +3,7 @@
 #define KVMTAX_H
 #include "buckets.h"
 #include "control.h"
+#include "fields.h"
 #include "machine.h"
 #include "record.h"
 
@@ -25,6 +26,25 @@ static inline int kt_copy_slot(const struct kt_slot *slot, struct kt_slot *copy)
 		if (__atomic_load_n(&slot->sequence, __ATOMIC_RELAXED) == before) return 1;
 	}
 	return 0;
+}
+
+/* The sequence alone, to see whether anything changed since a copy. */
+static inline __u32 kt_slot_sequence(const struct kt_slot *slot)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED);
+}
+
+/* Ordered stores: programs that see the new heartbeat must also see the gap that it ends. */
+static inline void kt_store_heartbeat(struct kt_control *control, __u64 now_ns)
+{
+	__atomic_store_n(&control->heartbeat_ns, now_ns, __ATOMIC_RELEASE);
+}
+
+static inline void kt_store_gap(struct kt_control *control, __u64 gap_ns)
+{
+	__atomic_store_n(&control->gap_ns, gap_ns, __ATOMIC_RELEASE);
+	__atomic_store_n(&control->epoch, control->epoch + 1, __ATOMIC_RELEASE);
 }
 
 /* Array members as pointers: Swift imports C arrays as tuples, which cannot be indexed. */

@@ -18,8 +18,22 @@ public struct Replay: ~Copyable {
   private var rowCount = 1  // row 0 ends a chain
   /// Per slot, 256 row numbers by the reason's low byte: a guess that is checked against the row.
   private var rowOfReason: UnsafeMutablePointer<UInt32>
+  /// Per slot, the CPU of its last event.
+  private var cpuOfSlot: UnsafeMutablePointer<UInt32>
+  /// Per CPU, its last loss; empty as long as there was none.
+  private var losses: [Loss] = []
   /// tid / 4096 -> page of slot numbers plus one.
   private let pages: UnsafeMutablePointer<UnsafeMutablePointer<UInt32>?>
+  private struct Loss {
+    var startNanoseconds: UInt64 = 0
+    var endNanoseconds: UInt64 = 0
+  }
+
+  /// The `kind` of an event that says: the recorder lost events of `cpu` between `arg` and `time_ns`. Threads that were
+  /// on that CPU, and those that come to it, are unknown for that time, and their open exits are cut.
+  public static let lossKind = UInt8.max
+  /// Losses of CPUs beyond this one are not followed.
+  private static let maximumCpu: UInt32 = 65_535
   private static let pageCount = 1 << 20
   private static let pageSize = 1 << 12
   /// The first and last time seen, ns.
@@ -37,6 +51,8 @@ public struct Replay: ~Copyable {
     rows.initialize(repeating: kt_row(), count: rowCapacity)
     rowOfReason = .allocate(capacity: slotCapacity * 256)
     rowOfReason.initialize(repeating: 0, count: slotCapacity * 256)
+    cpuOfSlot = .allocate(capacity: slotCapacity)
+    cpuOfSlot.initialize(repeating: 0, count: slotCapacity)
     pages = .allocate(capacity: Replay.pageCount)
     pages.initialize(repeating: nil, count: Replay.pageCount)
   }
@@ -45,6 +61,7 @@ public struct Replay: ~Copyable {
     slots.deallocate()
     rows.deallocate()
     rowOfReason.deallocate()
+    cpuOfSlot.deallocate()
     for page in 0..<Replay.pageCount { pages[page]?.deallocate() }
     pages.deallocate()
   }
@@ -66,10 +83,13 @@ public struct Replay: ~Copyable {
   }
 
   @inline(__always) private mutating func step(_ event: kt_event) {
+    if event.kind == Replay.lossKind { return lose(event) }
     eventCount &+= 1
     if event.time_ns < firstNanoseconds { firstNanoseconds = event.time_ns }
     if event.time_ns > lastNanoseconds { lastNanoseconds = event.time_ns }
     let number = slotNumber(of: event)
+    if !losses.isEmpty { cutByLoss(number, cpu: event.cpu) }
+    cpuOfSlot[number] = event.cpu
     let slot = slots + number
     var isa: UInt8 = 0
     var reason: UInt32 = 0
@@ -85,15 +105,36 @@ public struct Replay: ~Copyable {
     }
   }
 
-  /// A recorder lost events between the two times, on every thread or on one: unknown, and open exits are cut.
+  /// A recorder lost events between the two times on every thread: unknown, and open exits are cut.
   public mutating func gap(from startNanoseconds: UInt64, to endNanoseconds: UInt64) {
-    for number in 0..<threadCount {
-      var isa: UInt8 = 0
-      var reason: UInt32 = 0
-      if kt_gap(slots + number, startNanoseconds, endNanoseconds, &isa, &reason) != 0 {
-        let row = rowNumber(slot: number, isa: isa, reason: reason)
-        rows[row].unpaired &+= 1
-      }
+    for number in 0..<threadCount { cut(number, from: startNanoseconds, to: endNanoseconds) }
+  }
+
+  private mutating func cut(_ number: Int, from startNanoseconds: UInt64, to endNanoseconds: UInt64) {
+    var isa: UInt8 = 0
+    var reason: UInt32 = 0
+    if kt_gap(slots + number, startNanoseconds, endNanoseconds, &isa, &reason) != 0 {
+      let row = rowNumber(slot: number, isa: isa, reason: reason)
+      rows[row].unpaired &+= 1
+    }
+  }
+
+  @inline(never) private mutating func lose(_ event: kt_event) {
+    guard event.cpu <= Replay.maximumCpu else { return }
+    let cpu = Int(event.cpu)
+    if losses.count <= cpu { losses.append(contentsOf: repeatElement(Loss(), count: cpu + 1 - losses.count)) }
+    losses[cpu] = Loss(startNanoseconds: event.arg, endNanoseconds: event.time_ns)
+    for number in 0..<threadCount where cpuOfSlot[number] == event.cpu && slots[number].since_ns <= event.time_ns {
+      cut(number, from: event.arg, to: event.time_ns)
+    }
+  }
+
+  /// A thread's next event is on a CPU that lost events after the thread's last one elsewhere.
+  @inline(never) private mutating func cutByLoss(_ number: Int, cpu: UInt32) {
+    guard Int(cpu) < losses.count, cpuOfSlot[number] != cpu else { return }
+    let loss = losses[Int(cpu)]
+    if slots[number].since_ns < loss.endNanoseconds {
+      cut(number, from: loss.startNanoseconds, to: loss.endNanoseconds)
     }
   }
 
@@ -124,6 +165,7 @@ public struct Replay: ~Copyable {
     threadCount += 1
     slots[number].thread = UInt32(threadCount)
     kt_start(slots + number, event.time_ns, event.tid, event.tgid)
+    cpuOfSlot[number] = event.cpu
     entries[entry] = UInt32(threadCount)
     return number
   }
@@ -140,6 +182,11 @@ public struct Replay: ~Copyable {
     (table + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
     rowOfReason.deallocate()
     rowOfReason = table
+    let cpus = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity)
+    cpus.moveInitialize(from: cpuOfSlot, count: slotCapacity)
+    (cpus + slotCapacity).initialize(repeating: 0, count: capacity - slotCapacity)
+    cpuOfSlot.deallocate()
+    cpuOfSlot = cpus
     slotCapacity = capacity
   }
 

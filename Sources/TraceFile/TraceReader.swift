@@ -6,13 +6,16 @@ import Files
 ///
 /// Throws only when there is nothing to read at all: no trace file, cut inside its first 64 bytes, or of a newer version
 /// of the container. Everything else is in `evidence.trust`.
-public func readTrace(_ file: borrowing MappedFile, using rung: TraceRung) throws(InputError) -> TraceContents {
+/// `progress` gets the part of the file that has been read, 0 to 1, after each block.
+public func readTrace(
+  _ file: borrowing MappedFile, using rung: TraceRung, progress: (Double) -> Void = { _ in }
+) throws(InputError) -> TraceContents {
   file.willReadSequentially()
-  return try readTrace(file.bytes, path: file.path, using: rung)
+  return try readTrace(file.bytes, path: file.path, using: rung, progress: progress)
 }
 
 func readTrace(
-  _ bytes: UnsafeRawBufferPointer, path: String, using rung: TraceRung
+  _ bytes: UnsafeRawBufferPointer, path: String, using rung: TraceRung, progress: (Double) -> Void = { _ in }
 ) throws(InputError) -> TraceContents {
   try checkHeader(bytes, path: path)
   var reader = TraceReader(path: path, rung: rung)
@@ -22,7 +25,10 @@ func readTrace(
     reader.damage(Damage(offset: 0, length: UInt64(TraceFormat.headerLength), found: "the file header is damaged"))
   }
   let payloads = PayloadReader()
-  for block in TraceBlocks(bytes) { reader.take(block, in: bytes, payloads) }
+  for block in TraceBlocks(bytes) {
+    reader.take(block, in: bytes, payloads)
+    progress(Double(block.offset) / Double(bytes.count))
+  }
   reader.takeWaiting(in: bytes, payloads)
   return reader.finish()
 }

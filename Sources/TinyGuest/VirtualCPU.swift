@@ -1,0 +1,134 @@
+import CTinyGuest
+import Glibc
+
+/// A virtual CPU: a descriptor, the page in which KVM tells why it came back, and its part of the guest's memory.
+/// Everything happens on the thread that created it, as KVM wants it.
+final class VirtualCPU {
+  private let descriptor: Int32
+  private let run: UnsafeMutablePointer<kvm_run>
+  private let runBytes: Int
+  private let page: UnsafeMutablePointer<kt_guest_page>
+  private var returns: [String: Int] = [:]
+  // Apart from the dictionary: a turn takes microseconds.
+  private var immediateExits = 0
+
+  init(_ machine: VirtualMachine, index: Int) throws(TinyGuestError) {
+    runBytes = machine.runBytes
+    let descriptor = try machine.control(kt_kvm_create_vcpu, "KVM_CREATE_VCPU", CInt(index))
+    guard let mapped = mmap(nil, runBytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapped != MAP_FAILED
+    else {
+      let code = errno
+      close(descriptor)
+      throw TinyGuestError("mapping a virtual CPU", errno: code)
+    }
+    self.descriptor = descriptor
+    run = mapped.bindMemory(to: kvm_run.self, capacity: 1)
+    page = machine.page(index)
+    try setRegisters(machine, index: index)
+  }
+
+  deinit {
+    munmap(run, runBytes)
+    close(descriptor)
+  }
+
+  /// 32-bit protected mode, flat, without paging: no page tables of the guest's own that could fault.
+  private func setRegisters(_ machine: VirtualMachine, index: Int) throws(TinyGuestError) {
+    try machine.withCPUID { (table) throws(TinyGuestError) in
+      try control(kt_kvm_set_cpuid2, "KVM_SET_CPUID2", table)
+    }
+    var special = kvm_sregs()
+    try control(kt_kvm_get_sregs, "KVM_GET_SREGS", &special)
+    var segment = kvm_segment()
+    segment.limit = 0xffff_ffff
+    (segment.present, segment.s, segment.db, segment.g) = (1, 1, 1, 1)
+    (segment.selector, segment.type) = (8, 11)
+    special.cs = segment
+    (segment.selector, segment.type) = (16, 3)
+    (special.ds, special.es, special.fs, special.gs, special.ss) = (segment, segment, segment, segment, segment)
+    special.cr0 |= 1
+    try control(kt_kvm_set_sregs, "KVM_SET_SREGS", &special)
+    var registers = kvm_regs()
+    registers.rip = UInt64(machine.layout.base(index) + Layout.codeOffset)
+    registers.rbp = UInt64(machine.layout.base(index) + Layout.countersOffset)
+    registers.rflags = 2
+    try control(kt_kvm_set_regs, "KVM_SET_REGS", &registers)
+  }
+
+  private func control(_ request: UInt, _ name: String, _ argument: UnsafeMutableRawPointer) throws(TinyGuestError) {
+    guard ioctl(descriptor, request, argument) >= 0 else { throw TinyGuestError(name, errno: errno) }
+  }
+
+  /// How often the guest did each thing so far.
+  var did: [Deed: Int] {
+    withUnsafeBytes(of: page.pointee.did) { counters in
+      Dictionary(
+        uniqueKeysWithValues: Deed.allCases.map {
+          ($0, Int(counters.load(fromByteOffset: 4 * $0.rawValue, as: UInt32.self)))
+        })
+    }
+  }
+
+  /// Runs the guest until it halts. False when it was told to stop before.
+  func runToHalt(_ rendezvous: Rendezvous?) throws(TinyGuestError) -> Bool {
+    while true {
+      guard ioctl(descriptor, kt_kvm_run, 0) >= 0 else {
+        let code = errno
+        guard code == EINTR || code == EAGAIN else { throw TinyGuestError("KVM_RUN", errno: code) }
+        returns["intr", default: 0] += 1
+        if rendezvous?.isStopped == true { return false }
+        continue
+      }
+      switch Int32(bitPattern: run.pointee.exit_reason) {
+      case KVM_EXIT_IO: returns["io", default: 0] += 1
+      case KVM_EXIT_MMIO: returns["mmio", default: 0] += 1
+      case KVM_EXIT_HLT:
+        returns["hlt", default: 0] += 1
+        return true
+      default: throw unexpectedReturn()
+      }
+    }
+  }
+
+  /// One lap from one end to the next. False when it was told to stop before.
+  func runLap(_ rendezvous: Rendezvous) throws(TinyGuestError) -> Bool {
+    page.pointee.done = 0
+    while page.pointee.done == 0 {
+      guard try runToHalt(rendezvous) else { return false }
+    }
+    return true
+  }
+
+  /// One KVM_RUN that comes back before any guest code runs.
+  func runImmediateExit() throws(TinyGuestError) {
+    run.pointee.immediate_exit = 1
+    defer { run.pointee.immediate_exit = 0 }
+    guard ioctl(descriptor, kt_kvm_run, 0) < 0, errno == EINTR else {
+      throw TinyGuestError("KVM_RUN with immediate_exit did not come back with EINTR")
+    }
+    immediateExits += 1
+  }
+
+  /// Returns of KVM_RUN by reason.
+  var kvmRun: [String: Int] {
+    immediateExits > 0 ? returns.merging(["immediate": immediateExits]) { $1 } : returns
+  }
+
+  private func unexpectedReturn() -> TinyGuestError {
+    var registers = kvm_regs()
+    let known = ioctl(descriptor, kt_kvm_get_regs, &registers) >= 0
+    let place = known ? " at guest address 0x" + String(registers.rip, radix: 16) : ""
+    let reason = run.pointee.exit_reason
+    switch Int32(bitPattern: reason) {
+    case KVM_EXIT_INTERNAL_ERROR:
+      return TinyGuestError(
+        "this kernel's KVM cannot run or emulate the tiny guest's instruction\(place) (internal error "
+          + "\(run.pointee.internal.suberror))")
+    case KVM_EXIT_FAIL_ENTRY:
+      return TinyGuestError(
+        "the CPU refused to enter the tiny guest\(place) (reason 0x"
+          + String(run.pointee.fail_entry.hardware_entry_failure_reason, radix: 16) + ")")
+    default: return TinyGuestError("KVM_RUN came back with the unexpected reason \(reason)\(place)")
+    }
+  }
+}

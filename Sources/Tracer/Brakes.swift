@@ -1,0 +1,64 @@
+import Glibc
+
+/// What makes a recording stop, or do less, before it does harm.
+struct Brakes {
+  /// Largest trace file, bytes.
+  var maxSizeBytes: UInt64
+  /// Greatest share of the vCPUs' running time that the programs may take; 0: no limit.
+  var maxOverhead: Double
+  /// Seconds in a row above the limit before anything happens: one burst is no reason.
+  static let patience = 3
+
+  private var secondsAbove = 0
+
+  init(maxSizeBytes: UInt64, maxOverhead: Double) {
+    self.maxSizeBytes = maxSizeBytes
+    self.maxOverhead = maxOverhead
+  }
+
+  enum Verdict: Equatable {
+    case goOn
+    /// Stop writing event records.
+    case shedEvents
+    /// All is shed and it is still too much.
+    case stop
+  }
+
+  /// One second's judgement.
+  /// - Parameters:
+  ///   - programNanoseconds: estimated time in BPF programs.
+  ///   - runningNanoseconds: the vCPUs' running time (guest, kernel and QEMU).
+  ///   - eventsAreOn: whether there is something to shed.
+  mutating func judge(programNanoseconds: UInt64, runningNanoseconds: UInt64, eventsAreOn: Bool) -> Verdict {
+    guard maxOverhead > 0, runningNanoseconds > 0 else { return .goOn }
+    guard Double(programNanoseconds) > maxOverhead * Double(runningNanoseconds) else {
+      secondsAbove = 0
+      return .goOn
+    }
+    secondsAbove += 1
+    guard secondsAbove >= Brakes.patience else { return .goOn }
+    secondsAbove = 0
+    return eventsAreOn ? .shedEvents : .stop
+  }
+
+  /// Free space below which a recording stops: 5 % of the file system, but at most 1 GiB, so that a large disk need not
+  /// keep hundreds of GiB free and a small one can be recorded on at all.
+  static func leastFreeBytes(total: UInt64) -> UInt64 { min(total / 20, 1 << 30) }
+
+  /// Whether the file system of an open file is too full to go on; nil when that cannot be found out.
+  static func diskIsLow(_ descriptor: Int32) -> Bool? {
+    var status = statvfs()
+    guard fstatvfs(descriptor, &status) == 0 else { return nil }
+    let total = UInt64(status.f_blocks) &* UInt64(status.f_frsize)
+    let free = UInt64(status.f_bavail) &* UInt64(status.f_frsize)
+    return free < leastFreeBytes(total: total)
+  }
+}
+
+/// What one step of the machine costs, ns: the median of program runs on several hosts (docs/overhead.md).
+enum ProgramCost {
+  static let classicNanoseconds: UInt64 = 350
+  static let typedNanoseconds: UInt64 = 205
+  /// Writing an event record to its ring.
+  static let recordNanoseconds: UInt64 = 70
+}

@@ -1,0 +1,117 @@
+import Bpf
+import Formats
+import Glibc
+import TinyGuest
+
+/// Finds out what this host allows, before anything is written.
+struct Preflight {
+  /// In the order in which they are looked at; a blocked one makes the later ones moot, so the list may end there.
+  private(set) var checks: [Check] = []
+  /// The tracepoints' layouts, once they are known to be usable.
+  private(set) var layouts: Layouts?
+  /// Whether kernel and modules have the types that the tp_btf programs need.
+  private(set) var canUseTyped = false
+
+  /// Whether a recording can start.
+  var isBlocked: Bool { checks.contains { $0.outcome == .blocked } }
+
+  /// Looks at everything. `proxy` accepts a kernel whose kvm_exit never fires.
+  init(proxy: Bool) {
+    checks.append(Preflight.capabilities())
+    guard !isBlocked else { return }
+    if let lockdown = Preflight.lockdown() { checks.append(lockdown) }
+    guard let tracefs = Tracefs.find() else {
+      checks.append(
+        .blocked("tracefs", "is not mounted or not readable", "mount -t tracefs tracefs /sys/kernel/tracing"))
+      return
+    }
+    checks.append(.fine("tracefs", tracefs.path))
+    checks.append(Preflight.kvm())
+    guard !isBlocked else { return }
+    do {
+      let found = try Layouts(tracefs: tracefs, proxy: proxy)
+      layouts = found
+      checks.append(.fine("tracepoints", found.summary))
+    } catch {
+      checks.append(.blocked("tracepoints", error.found, error.remedy))
+      return
+    }
+    let typed = TypedPrograms.check()
+    canUseTyped = typed.outcome == .fine
+    checks.append(typed)
+    checks.append(contentsOf: Preflight.bpfAndFiring(proxy: proxy))
+  }
+
+  private static func capabilities() -> Check {
+    let text = readProcText("/proc/self/status") ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix("CapEff:") } ?? ""
+    let effective = UInt64(line.dropFirst(7).drop { $0 == "\t" || $0 == " " }, radix: 16) ?? 0
+    func has(_ bit: UInt64) -> Bool { effective >> bit & 1 == 1 }
+    // CAP_SYS_ADMIN 21; CAP_PERFMON 38 and CAP_BPF 39 since 5.8; reading other users' /proc needs CAP_SYS_PTRACE 19
+    if has(21) { return .fine("capabilities", "CAP_SYS_ADMIN") }
+    if has(38) && has(39) { return .fine("capabilities", "CAP_BPF and CAP_PERFMON") }
+    return .blocked("capabilities", "neither CAP_SYS_ADMIN nor CAP_BPF with CAP_PERFMON", "run it with sudo")
+  }
+
+  private static func lockdown() -> Check? {
+    guard let text = readProcText("/sys/kernel/security/lockdown") else { return nil }
+    guard let start = text.firstIndex(of: "["), let end = text.firstIndex(of: "]"), start < end else { return nil }
+    let mode = String(text[text.index(after: start)..<end])
+    guard mode == "confidentiality" else { return .fine("lockdown", mode) }
+    return .limited(
+      "lockdown", "confidentiality: BPF may be refused to read kernel memory",
+      "if loading fails, boot without lockdown=confidentiality")
+  }
+
+  private static var modules: [String] {
+    ["kvm_intel", "kvm_amd", "kvm_pvm"].filter { access("/sys/module/\($0)", F_OK) == 0 }
+  }
+
+  private static func kvm() -> Check {
+    if access("/dev/kvm", F_OK) == 0 {
+      return .fine("kvm", modules.isEmpty ? "/dev/kvm" : modules.joined(separator: ", "))
+    }
+    return .blocked(
+      "kvm", "there is no /dev/kvm",
+      "load kvm_intel or kvm_amd (modprobe), after enabling VT-x or AMD-V in the firmware; in a VM: nested virtualization"
+    )
+  }
+
+  /// Loads the counting programs and runs a guest of a few exits, to see which tracepoints really fire.
+  private static func bpfAndFiring(proxy: Bool) -> [Check] {
+    do {
+      let fired = try FiringProbe.run()
+      let bpf = Check.fine("bpf", "programs load and attach")
+      guard fired.guestRan else {
+        return [
+          bpf,
+          .limited(
+            "kvm_exit", "not tried: \(fired.guestProblem)",
+            "if a recording shows no exits, see whether VMs run here at all"),
+        ]
+      }
+      if fired.exits > 0 { return [bpf, .fine("kvm_exit", "fires (\(fired.exits) exits of a test guest)")] }
+      let kernel = kernelRelease()
+      if fired.userspaceExits > 0 {
+        let module = Preflight.modules.isEmpty ? "" : ", module \(Preflight.modules.joined(separator: ", "))"
+        let found =
+          "this kernel never fires it (\(kernel)\(module))\n"
+          + "The tracepoint exists, but the run path has no call to it: a trace would show 0 exits."
+        if proxy { return [bpf, .limited("kvm_exit", found, "the proxy pair is recorded instead")] }
+        return [
+          bpf, .blocked("kvm_exit", found, "record on a host that runs its VMs with kvm_intel or kvm_amd"),
+        ]
+      }
+      return [
+        bpf,
+        .blocked(
+          "kvm_exit", "did not fire for a test guest, nor did any other kvm event", "see dmesg for kvm's messages"),
+      ]
+    } catch {
+      return [.blocked("bpf", error.description, error.remedy)]
+    }
+  }
+}
+
+/// The running kernel's release, as uname gives it.
+func kernelRelease() -> String { readProcText("/proc/sys/kernel/osrelease", limit: 256) ?? "unknown" }

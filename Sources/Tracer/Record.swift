@@ -1,0 +1,173 @@
+import Attribution
+import Bpf
+import CKvmtax
+import Glibc
+import Terminal
+import TraceFile
+
+/// Runs `kvmtax record`: checks, says what will be recorded, records, says what was.
+func record(_ options: RecordOptions) throws {
+  // a file size limit is an error to report, not a signal to die of
+  signal(SIGXFSZ, SIG_IGN)
+  // before the checks: they start threads, which inherit the mask
+  let interrupts = Interrupts()
+  let preflight = Preflight(proxy: options.proxy)
+  try refuse(preflight)
+  guard let layouts = preflight.layouts else { return }
+  if options.attach == .btf, !preflight.canUseTyped, !options.proxy {
+    throw InputError(file: "--attach btf", found: "the typed programs do not fit this kernel", remedy: "Leave it out.")
+  }
+  let running = GuestProcess.running()
+  let chosen = try choose(running, options)
+  let attach = options.proxy ? .tp : options.attach ?? (preflight.canUseTyped ? .btf : .tp)
+  let groups = RingGroups.ofThisHost()
+  var capacity = Capacity.ofThisHost(
+    vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.events ? groups.count : 0)
+  if let bytes = options.ringBytes, options.events { capacity.ringBytes = bytes }
+  let recorder = try Recorder(
+    options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
+    processes: chosen.map(\.pid), interrupts: interrupts)
+  standardErrorNote(announcement(options, attach, watched: chosen.isEmpty ? running : chosen))
+  for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
+    standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found))")
+  }
+  if options.dryRun {
+    standardErrorNote(dryRunText(attach, capacity, recorder.session.programs))
+    return
+  }
+  try run(recorder, options)
+}
+
+/// Records, and leaves a whole file behind whatever ends the recording.
+private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
+  let file = try TraceOutput(options: options)
+  var child: ChildCommand?
+  do {
+    try recorder.begin(file)
+    if !options.command.isEmpty { child = try ChildCommand(options.command) }
+  } catch {
+    // nothing was recorded: no file is better than an empty one
+    file.discard()
+    throw reportable(error)
+  }
+  var ending: Ending
+  var failure: (any Error)?
+  do {
+    ending = try recorder.loop(file, child: &child)
+  } catch let error as TraceWriteError {
+    ending = .diskFull(error)
+  } catch {
+    ending = .failure
+    failure = error
+  }
+  let stopped = recorder.session.stop()
+  if var running = child, !running.hasEnded() { running.terminate() }
+  do {
+    try recorder.writeEnd(file, ending, at: stopped, note: child.map { note($0) })
+  } catch let error as TraceWriteError {
+    ending = .diskFull(error)
+  }
+  for line in summary(
+    recorder, file, ending, child, elapsed: stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds)
+  {
+    standardErrorNote(line)
+  }
+  if let failure { throw reportable(failure) }
+  if case .diskFull = ending { throw ExitStatus.environment }
+}
+
+/// The one kind of error that is printed.
+private func reportable(_ error: any Error) -> any Error {
+  switch error {
+  case let error as BpfError: InputError(Obstacle(bpf: error))
+  case let error as TraceWriteError: InputError(file: "trace file", found: error.description)
+  default: error
+  }
+}
+
+private func note(_ child: ChildCommand) -> TraceNote {
+  TraceNote(monotonicNanoseconds: monotonicNanoseconds(), code: "command", text: "The command \(child.outcome).")
+}
+
+/// Ends with what cannot work, a line each with its remedy, before anything is written.
+private func refuse(_ preflight: Preflight) throws(ExitStatus) {
+  guard preflight.isBlocked else { return }
+  for check in preflight.checks where check.outcome == .blocked {
+    standardError(
+      "\(check.name): \(sanitizedLines(check.found))\n  \(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."
+    )
+  }
+  standardErrorNote("  Nothing was written. `kvmtax doctor` shows what works here.")
+  throw .environment
+}
+
+/// Each line made harmless; the verifier's lines stay lines.
+func sanitizedLines(_ text: String) -> String {
+  text.split(separator: "\n", omittingEmptySubsequences: false).map { sanitized($0) }.joined(separator: "\n  ")
+}
+
+/// The processes that `--pid` or `--vm` name; empty for all.
+private func choose(_ running: [GuestProcess], _ options: RecordOptions) throws(InputError) -> [GuestProcess] {
+  if let pid = options.pid {
+    guard let guest = running.first(where: { $0.pid == pid }) ?? GuestProcess(pid: pid) else {
+      throw InputError(file: "--pid \(pid)", found: "there is no such process", remedy: runningText(running))
+    }
+    return [guest]
+  }
+  var chosen: [GuestProcess] = []
+  for name in options.vms {
+    let found = running.filter { $0.name == name || $0.vmid.map(String.init) == name }
+    guard !found.isEmpty else {
+      throw InputError(file: "--vm \(name)", found: "no running VM has this name or VMID", remedy: runningText(running))
+    }
+    chosen += found
+  }
+  return chosen
+}
+
+private func runningText(_ running: [GuestProcess]) -> String {
+  if running.isEmpty { return "No VM is running on this host." }
+  return "Running now: " + running.prefix(20).map { sanitized($0.label) }.joined(separator: ", ")
+}
+
+/// "Recording 3 VMs, 14 vCPUs: exits and states (tp_btf, counted in the kernel)".
+private func announcement(_ options: RecordOptions, _ attach: AttachPath, watched: [GuestProcess]) -> String {
+  let vcpus = watched.reduce(0) { $0 + $1.vcpuCount }
+  let what = options.events ? "exits and states, each exit too" : "exits and states"
+  let how = "(\(attach.name), counted in the kernel)"
+  if options.proxy { return "Recording the proxy pair kvm_userspace_exit, kvm_fpu \(how)" }
+  guard !watched.isEmpty else {
+    return "Recording \(what) \(how); no VM is running yet, those that start are recorded"
+  }
+  return "Recording \(counted(UInt64(watched.count), "VM")), \(counted(UInt64(vcpus), "vCPU")): \(what) \(how)"
+}
+
+private func dryRunText(_ attach: AttachPath, _ capacity: Capacity, _ programs: [String]) -> String {
+  let step = attach == .btf ? ProgramCost.typedNanoseconds : ProgramCost.classicNanoseconds
+  return """
+    Programs: \(programs.joined(separator: ", "))
+    Memory: \(byteCount(capacity.kernelBytes)) in the kernel, for \(grouped(UInt64(capacity.slots))) vCPU threads \
+    and \(grouped(UInt64(capacity.rows))) accounts
+    Expected cost: about \(duration(nanoseconds: step * 2)) per exit, of which \(duration(nanoseconds: step)) in the exit
+    Nothing was recorded.
+    """
+}
+
+/// SIGINT, SIGTERM and SIGHUP as something to ask for, so that a recording ends in order.
+struct Interrupts {
+  private var signals = sigset_t()
+
+  /// Blocks the signals in this thread and those that it will start.
+  init() {
+    sigemptyset(&signals)
+    for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, signal) }
+    pthread_sigmask(SIG_BLOCK, &signals, nil)
+  }
+
+  /// Whether one came since the last question.
+  func arrived() -> Bool {
+    var set = signals
+    var now = timespec()
+    return sigtimedwait(&set, nil, &now) > 0
+  }
+}

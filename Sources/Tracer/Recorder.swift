@@ -1,0 +1,294 @@
+import Attribution
+import Bpf
+import CKvmtax
+import Glibc
+import Host
+import Terminal
+import TraceFile
+
+/// One recording, from the first block of the file to its end.
+final class Recorder {
+  let options: RecordOptions
+  let attach: AttachPath
+  let session: Session
+  let interrupts: Interrupts
+  private let layouts: Layouts
+  private let groups: RingGroups
+  private let pending: PendingRecords
+  private var book: GuestBook
+  private var brakes: Brakes
+  private var clock = ClockWatch()
+  var tally = Tally()
+  private var copy = SlotTable.Copy()
+  /// Per slot: its steps when it was last copied, and when its histograms were last written.
+  private var stepsAtCopy: [UInt64]
+  private var stepsAtHistogram: [UInt64]
+  private var snapshots = 0
+  private var lastTotals = Tally.Totals()
+  private var eventsAreOn: Bool
+  private(set) var lostRecords: UInt64 = 0
+  private(set) var lostThreadEvents: UInt64 = 0
+  /// Event records that came but found no room in the file.
+  private(set) var unwrittenRecords: UInt64 = 0
+  private(set) var gapNanoseconds: UInt64 = 0
+  private(set) var programNanoseconds: UInt64 = 0
+
+  init(
+    options: RecordOptions, attach: AttachPath, layouts: Layouts, capacity: Capacity, groups: RingGroups,
+    guests: [GuestProcess], processes: [UInt32], interrupts: Interrupts
+  ) throws(InputError) {
+    self.options = options
+    self.attach = attach
+    self.layouts = layouts
+    self.groups = groups
+    self.interrupts = interrupts
+    let pending = PendingRecords()
+    self.pending = pending
+    do {
+      session = try Session(
+        attach: attach, layouts: layouts, capacity: capacity, groups: groups, proxy: options.proxy,
+        processes: processes, onNotice: { pending.noticed = true }, onRecord: { record, _ in pending.append(record) })
+    } catch {
+      throw InputError(Obstacle(bpf: error))
+    }
+    book = GuestBook(known: guests, slotCount: session.table.slotCount)
+    brakes = Brakes(maxSizeBytes: options.maxSizeBytes, maxOverhead: options.maxOverhead)
+    stepsAtCopy = [UInt64](repeating: 0, count: session.table.slotCount)
+    stepsAtHistogram = stepsAtCopy
+    eventsAreOn = options.events
+  }
+
+  /// The VM that a process is, as far as it is known.
+  func guest(_ pid: UInt32) -> GuestProcess? { book.guests[pid] }
+
+  // MARK: The loop
+
+  /// Records until something ends it. The programs are attached when this returns or throws.
+  func loop(_ file: TraceOutput, child: inout ChildCommand?) throws -> Ending {
+    let start = tally.startNanoseconds
+    let end = options.durationNanoseconds.map { start &+ $0 }
+    var nextSnapshot = start &+ options.interval.nanoseconds(afterNanoseconds: 0)
+    var nextLook = start &+ 1_000_000_000
+    var line = ProgressLine(delayNanoseconds: 0)
+    while true {
+      if let gap = session.beat() { try note(gap, file) }
+      if interrupts.arrived() { return .interrupted }
+      if child?.hasEnded() == true { return .command }
+      var now = monotonicNanoseconds()
+      if let end, now >= end { return .duration }
+      try session.wait(milliseconds: patience(now: now, next: min(nextSnapshot, nextLook, end ?? .max), child != nil))
+      if options.events {
+        _ = try session.drainRecords()
+        try pending.flush(to: file, all: false)
+      }
+      if pending.noticed { try introduce(file) }
+      now = monotonicNanoseconds()
+      if now >= nextSnapshot {
+        try snapshot(file, detail: snapshots % 10 == 9 ? .histograms : .changes)
+        nextSnapshot = now &+ options.interval.nanoseconds(afterNanoseconds: now &- start)
+      }
+      if now >= nextLook {
+        nextLook &+= 1_000_000_000
+        if nextLook <= now { nextLook = now &+ 1_000_000_000 }
+        if let ending = try look(file, now: now) { return ending }
+        line.update(liveText(file, now: now, start: start, end: end))
+      }
+    }
+  }
+
+  /// How long to wait for a notice: not past what is due, and short enough for rings to be drained and a command's end
+  /// to be seen.
+  private func patience(now: UInt64, next: UInt64, _ hasChild: Bool) -> Int32 {
+    let due = next > now ? (next - now) / 1_000_000 + 1 : 0
+    return Int32(min(due, eventsAreOn ? 20 : hasChild ? 20 : 100))
+  }
+
+  private func note(_ gap: (startNanoseconds: UInt64, endNanoseconds: UInt64), _ file: TraceOutput) throws {
+    let length = gap.endNanoseconds &- gap.startNanoseconds
+    gapNanoseconds &+= length
+    try file.append(
+      TraceGap(
+        reason: .quiet, fromNanoseconds: gap.startNanoseconds, toNanoseconds: gap.endNanoseconds,
+        lengthNanoseconds: Int64(clamping: length)))
+  }
+
+  // MARK: What is written
+
+  /// Writes what is known at the start and attaches the programs.
+  func begin(_ file: TraceOutput) throws {
+    try writeBeginning(file)
+    try session.start()
+    tally.start()
+  }
+
+  /// Facts and formats.
+  private func writeBeginning(_ file: TraceOutput) throws(TraceWriteError) {
+    let cpu = CpuInfo(text: readProcText("/proc/cpuinfo") ?? "")
+    var facts = [
+      CaptureFact(key: CaptureFact.Key.tool, value: "kvmtax \(kvmtaxVersion)"),
+      CaptureFact(key: CaptureFact.Key.host, value: readProcText("/proc/sys/kernel/hostname", limit: 256) ?? ""),
+      CaptureFact(key: CaptureFact.Key.kernel, value: kernelRelease()),
+      CaptureFact(key: CaptureFact.Key.attach, value: attach.name),
+      CaptureFact(key: CaptureFact.Key.features, value: features),
+      CaptureFact(
+        key: CaptureFact.Key.intervalNanoseconds, value: "\(options.interval.nanoseconds(afterNanoseconds: 0))"),
+    ]
+    if let vendor = cpu.vendor { facts.append(CaptureFact(key: CaptureFact.Key.cpuVendor, value: vendor)) }
+    if let model = cpu.model { facts.append(CaptureFact(key: CaptureFact.Key.cpuModel, value: model)) }
+    try file.append(facts)
+    if options.proxy {
+      try file.append(
+        TraceNote(
+          monotonicNanoseconds: monotonicNanoseconds(), code: "proxy",
+          text: "kvm_userspace_exit and kvm_fpu were recorded in place of kvm_exit and kvm_entry: counts are real, "
+            + "states and overhead mean nothing."))
+    }
+    try file.append(
+      layouts.texts.map {
+        FormatText(system: $0.system, name: $0.event, text: String(decoding: $0.text, as: UTF8.self))
+      })
+  }
+
+  private var features: String {
+    if options.proxy { return options.events ? "proxy,exits" : "proxy" }
+    var words = ["states"]
+    if layouts.hasUserspaceExit { words.append("userspace_exit") }
+    if layouts.hasWakeup { words.append("vcpu_wakeup") }
+    if options.events { words.append("exits") }
+    return words.joined(separator: ",")
+  }
+
+  /// Names the threads that are new, while their processes can still be asked.
+  private func introduce(_ file: TraceOutput) throws {
+    pending.noticed = false
+    let newcomers = book.newcomers(in: session.table)
+    if !newcomers.processes.isEmpty { try file.append(newcomers.processes) }
+    if !newcomers.threads.isEmpty { try file.append(newcomers.threads) }
+    // many ended threads hold slots that new ones may need before the next snapshot is due
+    let ended = (0..<session.table.slotCount).count { session.table.slots[$0].ended != 0 }
+    if ended > session.table.slotCount / 4 { try snapshot(file, detail: .changes) }
+  }
+
+  /// One snapshot of everything that changed; ended threads are written for the last time and their slots given back.
+  func snapshot(
+    _ file: TraceOutput, detail: SnapshotEncoder.Detail, at moment: Clocks? = nil, usingReserve: Bool = false
+  ) throws {
+    try introduceOnce(file)
+    let table = session.table
+    file.beginSnapshot(at: moment ?? .now(), detail: detail)
+    let wantsHistograms = detail != .changes
+    for number in 0..<table.slotCount where table.isTaken(number) {
+      let steps = table.slots[number].steps
+      let seen = wantsHistograms ? stepsAtHistogram[number] : stepsAtCopy[number]
+      if detail != .complete, steps == seen, table.slots[number].ended == 0 { continue }
+      guard table.copy(number, into: &copy, force: detail == .complete) else { continue }
+      file.add(&copy, number: number)
+      stepsAtCopy[number] = copy.slot.steps
+      if wantsHistograms { stepsAtHistogram[number] = copy.slot.steps }
+      guard copy.slot.ended != 0, detail != .complete else { continue }
+      tally.retire(&copy.slot)
+      stepsAtCopy[number] = 0
+      stepsAtHistogram[number] = 0
+      try session.recycle(slot: number, copy: copy)
+    }
+    try file.writeSnapshot(usingReserve: usingReserve)
+    snapshots += 1
+  }
+
+  private func introduceOnce(_ file: TraceOutput) throws {
+    pending.noticed = false
+    let newcomers = book.newcomers(in: session.table)
+    if !newcomers.processes.isEmpty { try file.append(newcomers.processes) }
+    if !newcomers.threads.isEmpty { try file.append(newcomers.threads) }
+  }
+
+  /// Once a second: losses, clocks and brakes.
+  private func look(_ file: TraceOutput, now: UInt64) throws -> Ending? {
+    try writeLosses(file)
+    for gap in clock.look(at: .now()) { try file.append(gap) }
+    if file.bytesWritten >= brakes.maxSizeBytes { return .size }
+    if Brakes.diskIsLow(file.descriptor) == true { return .diskLow }
+    let totals = tally.totals(session.table)
+    let cost = estimatedNanoseconds(from: lastTotals, to: totals)
+    let running = totals.runningNanoseconds &- min(lastTotals.runningNanoseconds, totals.runningNanoseconds)
+    lastTotals = totals
+    programNanoseconds &+= cost
+    switch brakes.judge(programNanoseconds: cost, runningNanoseconds: running, eventsAreOn: eventsAreOn) {
+    case .goOn: return nil
+    case .stop: return .overhead
+    case .shedEvents:
+      session.shedEvents()
+      eventsAreOn = false
+      try file.append(
+        TraceNote(
+          monotonicNanoseconds: now, code: "shed-events",
+          text: "Event records were given up: tracing cost more than the limit. Accounts go on."))
+      return nil
+    }
+  }
+
+  private func estimatedNanoseconds(from old: Tally.Totals, to new: Tally.Totals) -> UInt64 {
+    let step = attach == .btf ? ProgramCost.typedNanoseconds : ProgramCost.classicNanoseconds
+    var cost = (new.steps &- min(old.steps, new.steps)) &* step
+    if eventsAreOn { cost &+= (new.finished &- min(old.finished, new.finished)) &* ProgramCost.recordNanoseconds }
+    return cost
+  }
+
+  private func writeLosses(_ file: TraceOutput) throws {
+    let records = try session.lossesPerCpu(KT_LOST_RECORDS)
+    let threads = try session.lossesPerCpu(KT_LOST_THREADS)
+    let tids = try session.lossesPerCpu(KT_LOST_TIDS)
+    let recordTotal = records.reduce(0, &+)
+    let threadTotal = threads.reduce(0, &+) &+ tids.reduce(0, &+)
+    guard recordTotal != lostRecords || threadTotal != lostThreadEvents else { return }
+    lostRecords = recordTotal
+    lostThreadEvents = threadTotal
+    let rings = max(session.capacity.rings, 1)
+    try file.append(
+      records.indices.filter { records[$0] != 0 || threads[$0] != 0 || tids[$0] != 0 }.map {
+        CPULosses(
+          cpu: UInt32($0), ring: $0 < groups.ringOfCpu.count ? groups.ringOfCpu[$0] % rings : 0,
+          counts: [records[$0], threads[$0], tids[$0]])
+      })
+  }
+
+  /// The last of everything; the programs are detached.
+  func writeEnd(_ file: TraceOutput, _ ending: Ending, at moment: Clocks, note: TraceNote?) throws {
+    _ = try session.drainRecords()
+    var failure: TraceWriteError?
+    do { try pending.flush(to: file, all: true) } catch {
+      // the records have no room; the totals below may still fit into the reserve
+      failure = error
+      unwrittenRecords = UInt64(pending.count)
+    }
+    do { try writeLosses(file) } catch is TraceWriteError {}
+    let totals = tally.totals(session.table)
+    programNanoseconds &+= estimatedNanoseconds(from: lastTotals, to: totals)
+    lastTotals = totals
+    try snapshot(file, detail: .complete, at: moment, usingReserve: true)
+    if let note { try file.append(note) }
+    try file.end(
+      TraceEnd(
+        clocks: moment, reason: ending.word, exits: totals.exits, records: file.recordsWritten,
+        snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords))
+    if let failure { throw failure }
+  }
+
+  private func liveText(_ file: TraceOutput, now: UInt64, start: UInt64, end: UInt64?) -> String {
+    let elapsed = now &- start
+    let exits = lastTotals.exits
+    let perSecond = elapsed > 0 ? Double(exits) * 1e9 / Double(elapsed) : 0
+    var text =
+      "\(padded(timeSpan(nanoseconds: elapsed), width: 8, .right))  \(padded(rate(perSecond), width: 10, .right)) exits/s"
+    text += "  \(grouped(lostRecords &+ lostThreadEvents)) lost  \(byteCount(file.bytesWritten)) written"
+    if let end, end > now { text += "  \(timeSpan(nanoseconds: (end - now) / 1_000_000_000 * 1_000_000_000)) left" }
+    return text
+  }
+}
+
+extension InputError {
+  /// An obstacle as the one error that is printed.
+  init(_ obstacle: Obstacle) {
+    self.init(file: "BPF", found: obstacle.found, remedy: obstacle.remedy)
+  }
+}

@@ -1,0 +1,90 @@
+import Attribution
+import CKvmtax
+import Glibc
+import TraceFile
+
+/// The trace file of a recording: what is written, in which order, and the one descriptor it is written through.
+final class TraceOutput {
+  let path: String
+  let descriptor: Int32
+  private var writer: TraceWriter
+  private var encoder: SnapshotEncoder
+
+  init(options: RecordOptions) throws {
+    path = options.output
+    descriptor = try OutputFile.create(path, force: options.force)
+    do {
+      writer = try TraceWriter(descriptor: descriptor)
+    } catch {
+      close(descriptor)
+      unlink(path)
+      throw InputError(
+        file: path, found: "cannot be written: \(error)", remedy: "Free some space, or choose another folder with -o.")
+    }
+    encoder = SnapshotEncoder()
+  }
+
+  deinit { close(descriptor) }
+
+  var bytesWritten: UInt64 { writer.bytesWritten }
+  var recordsWritten: UInt64 { writer.recordsWritten }
+  var snapshotsWritten: UInt64 { writer.snapshotsWritten }
+
+  /// Takes the file away again: the recording never began.
+  func discard() { unlink(path) }
+
+  func append(_ facts: [CaptureFact]) throws(TraceWriteError) { try writer.append(facts) }
+  func append(_ texts: [FormatText]) throws(TraceWriteError) { try writer.append(texts) }
+  func append(_ processes: [TracedProcess]) throws(TraceWriteError) { try writer.append(processes) }
+  func append(_ threads: [TracedThread]) throws(TraceWriteError) { try writer.append(threads) }
+  func append(_ losses: [CPULosses]) throws(TraceWriteError) { try writer.append(losses) }
+  func append(_ gap: TraceGap) throws(TraceWriteError) { try writer.append(gap) }
+  func append(_ note: TraceNote) throws(TraceWriteError) { try writer.append(note) }
+  func append(_ records: UnsafeBufferPointer<kt_exit_record>) throws(TraceWriteError) { try writer.append(records) }
+  func end(_ end: TraceEnd) throws(TraceWriteError) { try writer.end(end) }
+
+  func beginSnapshot(at clocks: Clocks, detail: SnapshotEncoder.Detail) { encoder.begin(at: clocks, detail: detail) }
+
+  /// Adds a thread's copy and those of its rows that changed.
+  func add(_ copy: inout SlotTable.Copy, number: Int) {
+    guard encoder.add(&copy.slot, number: number) else { return }
+    let ended = copy.slot.ended != 0
+    for index in copy.rows.indices {
+      encoder.add(&copy.rows[index], number: Int(copy.rowNumbers[index]), ended: ended)
+    }
+  }
+
+  func writeSnapshot(usingReserve: Bool) throws(TraceWriteError) {
+    try encoder.write(to: &writer, usingReserve: usingReserve)
+  }
+}
+
+/// Event records on their way from the rings to the file.
+final class PendingRecords {
+  private var records: [kt_exit_record] = []
+  /// Records that wait to be written.
+  var count: Int { records.count }
+  /// A notice came: some thread is new or has ended.
+  var noticed = false
+
+  func append(_ bytes: UnsafeRawBufferPointer) {
+    guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }
+    records.append(bytes.loadUnaligned(as: kt_exit_record.self))
+  }
+
+  /// Writes what has come, if it is worth a block or `all` is asked for.
+  func flush(to file: TraceOutput, all: Bool) throws(TraceWriteError) {
+    guard records.count >= 16384 || (all && !records.isEmpty) else { return }
+    let before = file.recordsWritten
+    var failure: TraceWriteError?
+    records.withUnsafeBufferPointer { buffer in
+      do throws(TraceWriteError) { try file.append(buffer) } catch { failure = error }
+    }
+    if let failure {
+      // what went into whole blocks is not to be written again
+      records.removeFirst(Int(file.recordsWritten &- before))
+      throw failure
+    }
+    records.removeAll(keepingCapacity: true)
+  }
+}

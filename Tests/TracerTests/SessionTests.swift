@@ -1,0 +1,37 @@
+import CKvmtax
+import Testing
+import TestSupport
+
+@testable import Tracer
+
+/// Loads the real programs into this machine's kernel.
+@Suite(.serialized, .needsBpf, .needsKvm) struct SessionTests {
+  @Test(arguments: [(AttachPath.tp, false), (.btf, false), (.tp, true)])
+  func `Every program loads and attaches`(attach: AttachPath, proxy: Bool) throws {
+    let tracefs = try #require(Tracefs.find())
+    let layouts = try Layouts(tracefs: tracefs, proxy: proxy)
+    let capacity = Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 1)
+    let session = try Session(
+      attach: attach, layouts: layouts, capacity: capacity, groups: RingGroups(cpuCount: 2, nodes: []), proxy: proxy,
+      processes: [], onNotice: {}, onRecord: { _, _ in })
+    #expect(session.programs.count >= 3)
+    try session.start()
+    _ = session.stop()
+  }
+
+  @Test func `A late heartbeat makes a gap of what lies beyond the limit`() throws {
+    let tracefs = try #require(Tracefs.find())
+    let session = try Session(
+      attach: .tp, layouts: try Layouts(tracefs: tracefs, proxy: true),
+      capacity: Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 0),
+      groups: RingGroups(cpuCount: 2, nodes: []), proxy: true, processes: [], onNotice: {}, onRecord: { _, _ in })
+    #expect(session.beat() == nil)
+    #expect(session.beat() == nil)
+    let epoch = session.control.pointee.epoch
+    session.control.pointee.heartbeat_ns -= UInt64(KT_HEARTBEAT_LIMIT_NS) + 5_000_000_000
+    let gap = try #require(session.beat())
+    #expect(session.control.pointee.epoch == epoch + 1)
+    #expect(session.control.pointee.gap_ns == gap.startNanoseconds)
+    #expect(gap.endNanoseconds - gap.startNanoseconds >= 5_000_000_000)
+  }
+}
