@@ -24,6 +24,8 @@ public struct Replay: ~Copyable {
   private var losses: [Loss] = []
   /// tid / 4096 -> page of slot numbers plus one.
   private let pages: UnsafeMutablePointer<UnsafeMutablePointer<UInt32>?>
+  /// Which of them are allocated.
+  private var usedPages: [Int] = []
   private struct Loss {
     var startNanoseconds: UInt64 = 0
     var endNanoseconds: UInt64 = 0
@@ -62,7 +64,7 @@ public struct Replay: ~Copyable {
     rows.deallocate()
     rowOfReason.deallocate()
     cpuOfSlot.deallocate()
-    for page in 0..<Replay.pageCount { pages[page]?.deallocate() }
+    for page in usedPages { pages[page]?.deallocate() }
     pages.deallocate()
   }
 
@@ -160,6 +162,7 @@ public struct Replay: ~Copyable {
       entries = .allocate(capacity: Replay.pageSize)
       entries.initialize(repeating: 0, count: Replay.pageSize)
       pages[page] = entries
+      usedPages.append(page)
     }
     let number = threadCount
     threadCount += 1
