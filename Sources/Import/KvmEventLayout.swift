@@ -49,11 +49,14 @@ struct KvmEventLayout: Equatable, Sendable {
     minimumSize = [reason, isa, vcpu, argument].reduce(0) { max($0, $1.offset + $1.size) }
   }
 
-  /// The event in a record; nil where the record is too short for its layout.
+  /// The kernel's PID_MAX_LIMIT: no thread has a higher number.
+  private static let maximumTid: UInt32 = 1 << 22
+
+  /// The event in a record; nil where the record is too short for its layout or names an impossible thread.
   @inline(__always) func event(
     in record: UnsafeRawBufferPointer, nanoseconds: UInt64, tid: UInt32, tgid: UInt32, cpu: UInt32
   ) -> kt_event? {
-    guard record.count >= minimumSize else { return nil }
+    guard record.count >= minimumSize, tid <= KvmEventLayout.maximumTid else { return nil }
     var event = kt_event()
     event.time_ns = nanoseconds
     event.tid = tid
