@@ -81,19 +81,3 @@ public final class Program {
     try Program(name, arguments, in: folder, environment: environment).finish(limitSeconds: limitSeconds)
   }
 }
-
-/// An empty folder that goes away with this value.
-public final class ScratchFolder {
-  public let url: URL
-
-  public init() throws {
-    url = FileManager.default.temporaryDirectory.appending(
-      path: "kvmtax-\(getpid())-\(UInt32.random(in: 0...UInt32.max))")
-    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  /// The path of a file in it.
-  public func path(_ name: String) -> String { url.appending(path: name).path }
-}
