@@ -38,7 +38,7 @@ public struct Replay: ~Copyable {
   private static let maximumCpu: UInt32 = 65_535
   /// Reasons of one thread, and rows of all: a damaged input must not take memory and time without end. What finds no
   /// row is counted in `overflowExits`.
-  private static let maximumReasons = 1024
+  private static let maximumReasons = 4096
   private static let maximumRows = 400_000
   private static let pageCount = 1 << 20
   private static let pageSize = 1 << 12

@@ -7,7 +7,7 @@ import Testing
   @Test func reasonsWithoutEndAreCountedAsOverflow() throws {
     var pages: [RingBufferPage] = []
     var reason: UInt32 = 0
-    for number in 0..<60 {
+    for number in 0..<80 {
       var page = RingBufferPage(time: UInt64(1000 + number * 100_000))
       while page.room >= 36 {
         page.exit(10, tid: 7, reason: reason)
