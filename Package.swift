@@ -6,6 +6,8 @@ let package = Package(
   products: [
     .executable(name: "kvmtax", targets: ["Analyzer"]),
     .executable(name: "kvmtax-tracer", targets: ["Tracer"]),
+    // for Benchmarks/, a package of its own
+    .library(name: "KvmtaxReading", targets: ["Attribution", "Files", "Import", "TraceFile"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
@@ -62,8 +64,8 @@ let package = Package(
     .testTarget(name: "AttributionTests", dependencies: ["Attribution", "CKvmtax", "TestSupport"]),
     .testTarget(
       name: "BpfTests",
-      dependencies: ["Attribution", "Bpf", "CKvmtax", "TestSupport"],
-      exclude: ["feed.bpf.c"], plugins: ["BpfCompile"]),
+      dependencies: ["Attribution", "Bpf", "BpfImages", "CBpf", "CKvmtax", "TestSupport"],
+      exclude: ["feed.bpf.c", "fixture.bpf.c", "refused.bpf.c"], plugins: ["BpfCompile"]),
     .testTarget(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
@@ -75,7 +77,8 @@ let package = Package(
     .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
-      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"]),
+      dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"],
+      exclude: ["reader.py"]),
     .testTarget(name: "TracerTests", dependencies: ["Attribution", "CKvmtax", "TestSupport", "Tracer"]),
     .testTarget(
       name: "JourneyTests",

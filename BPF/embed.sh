@@ -5,9 +5,11 @@ set -eu
 clang=$1 include=$2 source=$3 out=$4
 name=$(basename "$source" .bpf.c)
 folder=$(cd "$(dirname "$source")" && pwd)
+# from the source's own folder: there clang finds the mapped paths again, whose lines it embeds for the verifier's log
+cd "$folder"
 "$clang" -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
 	-idirafter "/usr/include/$(uname -m)-linux-gnu" \
-	-ffile-prefix-map="$folder"=. -I "$include" -c "$source" -o "$out.o"
+	-ffile-prefix-map="$folder"=. -I "$include" -c "./$name.bpf.c" -o "$out.o"
 {
 	printf '// Generated from %s.bpf.c.\n\n' "$name"
 	printf '/// The BPF object of %s.bpf.c in base64.\n' "$name"

@@ -199,6 +199,7 @@ static __always_inline struct kt_slot *begin(int create, __u32 *number, __u64 *n
 {
 	struct kt_control *settings = controls();
 	struct kt_slot *slot;
+	__u64 heartbeat_ns;
 	__u32 reason;
 	__u8 isa;
 
@@ -206,7 +207,8 @@ static __always_inline struct kt_slot *begin(int create, __u32 *number, __u64 *n
 	slot = current_slot(create, number);
 	if (!slot || !kt_begin(slot)) return 0;
 	*now_ns = bpf_ktime_get_ns();
-	if (*now_ns - settings->heartbeat_ns > KT_HEARTBEAT_LIMIT_NS && *now_ns > settings->heartbeat_ns) {
+	heartbeat_ns = settings->heartbeat_ns;
+	if (!heartbeat_ns || (*now_ns > heartbeat_ns && *now_ns - heartbeat_ns > KT_HEARTBEAT_LIMIT_NS)) {
 		kt_finish(slot);
 		return 0;
 	}
@@ -361,7 +363,7 @@ SEC("raw_tp/sched_process_exit") int on_process_exit(void *context)
 	number = pair[tid & 1] - 1;
 	pair[tid & 1] = 0;
 	slot = bpf_map_lookup_elem(&slots, &number);
-	if (!slot || slot->tid != tid) return 0;
+	if (!slot || slot->tid != tid || !settings->heartbeat_ns) return 0;
 	slot->sequence |= 1;
 	quiet_ns = settings->heartbeat_ns + KT_HEARTBEAT_LIMIT_NS;
 	if (slot->epoch != settings->epoch) kt_gap(slot, settings->gap_ns, now_ns, &isa, &reason);

@@ -13,7 +13,8 @@
 
 /* Shared memory, one element; user space writes, programs read. */
 struct kt_control {
-	__u64 heartbeat_ns;	/* CLOCK_MONOTONIC, written at least once a second */
+	/* CLOCK_MONOTONIC, written at least once a second; 0: not yet, or no more: all programs begin and end at one moment */
+	__u64 heartbeat_ns;
 	__u64 gap_ns;		/* when the programs last went quiet; valid from epoch 1 on */
 	__u32 epoch;		/* counts the gaps; written before heartbeat_ns */
 	__u32 events;		/* 1: write a kt_exit_record per finished exit */

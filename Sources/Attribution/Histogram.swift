@@ -51,7 +51,8 @@ public struct Histogram: Equatable, Sendable {
           ? Double(kt_bucket_floor(UInt32(bucket + 1)))
           : max(floor, Double(greatest == .max ? UInt64(floor) : greatest))
         let value = floor + (ceiling - floor) * (rank - below - 0.5) / Double(count)
-        return min(max(UInt64(value), least), max(greatest, least))
+        // a damaged file's greatest duration may round up to 2^64, which no UInt64 holds
+        return min(max(value < 0x1p64 ? UInt64(value) : .max, least), max(greatest, least))
       }
       below = upTo
     }

@@ -7,6 +7,8 @@ public struct BpfObject: ~Copyable {
   let handle: OpaquePointer
   /// The object's name, for messages.
   public let name: String
+  /// Patterns of arrays of maps: libbpf keeps their descriptors' numbers until it loads.
+  private let patterns = HeldMaps()
 
   /// Opens an object from its bytes; nothing is loaded into the kernel yet.
   public init(image: [UInt8], name: String) throws(BpfError) {
@@ -59,10 +61,11 @@ public struct BpfObject: ~Copyable {
     try check("choose map \(map)") { bpf_map__set_autocreate(handle, isCreated) }
   }
 
-  /// Gives an array of maps the pattern of its elements; the pattern must live until `load()` returns.
+  /// Gives an array of maps the pattern of its elements; the object keeps it.
   public func setInnerMap(_ map: String, like pattern: borrowing BpfMap) throws(BpfError) {
     let handle = try mapHandle(map)
-    let descriptor = pattern.descriptor
+    let descriptor = try check("pattern of \(map)") { fcntl(pattern.descriptor, F_DUPFD_CLOEXEC, 3) }
+    patterns.descriptors.append(descriptor)
     try check("inner map of \(map)") { bpf_map__set_inner_map_fd(handle, descriptor) }
   }
 
@@ -170,6 +173,12 @@ public struct BpfObject: ~Copyable {
     }
     return places
   }
+}
+
+/// Maps that live as long as an object; a box, because setting up an object does not change the value that owns it.
+private final class HeldMaps {
+  var descriptors: [Int32] = []
+  deinit { for descriptor in descriptors { close(descriptor) } }
 }
 
 /// Where a global lies in its section, in bytes.

@@ -39,7 +39,8 @@ public struct MappedArray<Element: BitwiseCopyable>: ~Copyable {
     self.stride = stride
   }
 
-  /// An element's place, valid as long as this value; nil when there is none of that number.
+  /// An element's place, valid as long as this value, which must therefore have a name of its own; nil when there is
+  /// none of that number.
   @inline(__always) public func pointer(at index: Int) -> UnsafeMutablePointer<Element>? {
     guard index >= 0, index < count else { return nil }
     return (mapping.start + index &* stride).assumingMemoryBound(to: Element.self)
@@ -58,7 +59,18 @@ public struct MappedGlobals: ~Copyable {
     self.places = places
   }
 
-  /// A global's place, valid as long as this value. The type's size must be the global's.
+  /// A global's value now. `zero` is any value of its type.
+  public func value<Value: BitwiseCopyable>(_ variable: String, like zero: Value) throws(BpfError) -> Value {
+    try pointer(to: variable, as: Value.self).pointee
+  }
+
+  /// Sets a global.
+  public func set<Value: BitwiseCopyable>(_ variable: String, _ value: Value) throws(BpfError) {
+    try pointer(to: variable, as: Value.self).pointee = value
+  }
+
+  /// A global's place, valid as long as this value, which must therefore have a name of its own (a temporary ends
+  /// before the pointer is used). The type's size must be the global's.
   public func pointer<Value: BitwiseCopyable>(
     to variable: String, as type: Value.Type
   ) throws(BpfError) -> UnsafeMutablePointer<Value> {

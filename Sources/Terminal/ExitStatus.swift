@@ -19,20 +19,35 @@ public enum ExitStatus: Int32, Error, Sendable {
 /// `ExitStatus` ends with that status and prints nothing, `InputError` is printed with its remedy and ends with 3, the
 /// argument parser's own errors end with 2 (it would take 64), help and version go to standard output.
 public func runToExit<Root: ParsableCommand>(_ root: Root.Type, arguments: [String]? = nil) -> Never {
+  runToExit {
+    do {
+      var command = try root.parseAsRoot(arguments)
+      try command.run()
+    } catch let error as InputError {
+      throw error
+    } catch let status as ExitStatus {
+      throw status
+    } catch {
+      throw endOfParsing(root, error)
+    }
+  }
+}
+
+/// Does what has no command line to parse, and ends the process by the same rules.
+public func runToExit(_ body: () throws -> Void) -> Never {
   // a reader that goes away is seen as EPIPE by whoever writes
   signal(SIGPIPE, SIG_IGN)
   do {
-    var command = try root.parseAsRoot(arguments)
-    try command.run()
+    try body()
     exit(ExitStatus.success.rawValue)
   } catch let status as ExitStatus {
     exit(status.rawValue)
   } catch let error as InputError {
     standardError(message(for: error))
-    exit(ExitStatus.environment.rawValue)
   } catch {
-    exit(endOfParsing(root, error).rawValue)
+    standardError(sanitized("\(error)"))
   }
+  exit(ExitStatus.environment.rawValue)
 }
 
 /// Prints what the argument parser has to say: help and version are what was asked for, anything else is wrong usage.

@@ -1,15 +1,33 @@
 import Attribution
 
+/// A whole number, grouped: "3,111,140"; from 10^15 on, where no measured number is, "1.84e19".
+public func count(_ number: UInt64) -> String {
+  number < largestGrouped ? grouped(number) : scientific(Double(number))
+}
+
+/// Longer numbers come from damaged or hostile inputs only and would break every table.
+private let largestGrouped: UInt64 = 1_000_000_000_000_000
+
+private func scientific(_ value: Double) -> String {
+  var mantissa = value
+  var exponent = 0
+  while mantissa >= 9.995 {
+    mantissa /= 10
+    exponent += 1
+  }
+  return "\(fixed(mantissa, decimals: 2))e\(exponent)"
+}
+
 /// A number with a fixed count of decimals and grouped thousands: "1,234.50"; "–" for what is no number.
 public func fixed(_ value: Double, decimals: Int) -> String {
   guard value.isFinite else { return "–" }
   let sign = value < 0 ? "-" : ""
+  if abs(value) >= Double(largestGrouped) { return sign + scientific(abs(value)) }
   var scale = 1.0
   for _ in 0..<max(0, decimals) { scale *= 10 }
   guard decimals > 0, let scaled = UInt64(exactly: (abs(value) * scale).rounded()), let unit = UInt64(exactly: scale)
   else {
-    let whole = abs(value).rounded()
-    return sign + (UInt64(exactly: whole).map(grouped) ?? ">" + grouped(.max))
+    return sign + grouped(UInt64(abs(value).rounded()))
   }
   let fraction = String(scaled % unit)
   return sign + grouped(scaled / unit) + "." + String(repeating: "0", count: decimals - fraction.count) + fraction
@@ -42,7 +60,31 @@ public func timeSpan(nanoseconds: UInt64) -> String {
   if nanoseconds < 1_000_000_000 { return "\(fixed(Double(nanoseconds) / 1e9, decimals: 2)) s" }
   if seconds < 600 { return "\(fixed(Double(nanoseconds) / 1e9, decimals: 1)) s" }
   if seconds < 7200 { return "\(seconds / 60) min \(seconds % 60) s" }
-  return "\(grouped(seconds / 3600)) h \(seconds % 3600 / 60) min"
+  return "\(count(seconds / 3600)) h \(seconds % 3600 / 60) min"
+}
+
+/// The unit in which a column of times is readable.
+public enum TimeUnit: String, Sendable {
+  /// From 10 s on.
+  case seconds
+  /// From 10 ms on.
+  case milliseconds = "ms"
+  /// Below.
+  case microseconds = "µs"
+
+  /// The unit for a column whose largest or total time is this.
+  public init(fitting nanoseconds: UInt64) {
+    self = nanoseconds >= 10_000_000_000 ? .seconds : nanoseconds >= 10_000_000 ? .milliseconds : .microseconds
+  }
+
+  /// A cell of such a column, without the unit: two decimals.
+  public func cell(nanoseconds: UInt64) -> String {
+    switch self {
+    case .seconds: fixed(Double(nanoseconds) / 1e9, decimals: nanoseconds < 1_000_000_000_000_000 ? 2 : 0)
+    case .milliseconds: fixed(Double(nanoseconds) / 1e6, decimals: 2)
+    case .microseconds: fixed(Double(nanoseconds) / 1e3, decimals: 2)
+    }
+  }
 }
 
 /// A part of a whole, given as a fraction: "13.1 %"; what is there but rounds to nothing is "<0.1 %".
@@ -54,8 +96,7 @@ public func percentage(_ fraction: Double) -> String {
 /// Events per second without the unit: "31,000", "74", "8.3", "0.42", "<0.01".
 public func rate(_ perSecond: Double) -> String {
   if perSecond > 0, perSecond < 0.005 { return "<0.01" }
-  if perSecond == 0 || perSecond >= 100 { return fixed(perSecond, decimals: 0) }
-  return fixed(perSecond, decimals: decimals(perSecond, digits: perSecond < 10 ? 2 : 3))
+  return fixed(perSecond, decimals: perSecond == 0 || perSecond >= 99.95 ? 0 : perSecond >= 0.995 ? 1 : 2)
 }
 
 /// A size: "64 bytes", "412 KiB", "1.5 GiB".
@@ -72,15 +113,14 @@ public func byteCount(_ bytes: UInt64) -> String {
 }
 
 /// "1 exit", "2 exits", "1,234 exits".
-public func counted(_ count: UInt64, _ noun: String, plural: String? = nil) -> String {
-  "\(grouped(count)) \(count == 1 ? noun : plural ?? noun + "s")"
+public func counted(_ number: UInt64, _ noun: String, plural: String? = nil) -> String {
+  "\(count(number)) \(number == 1 ? noun : plural ?? noun + "s")"
 }
 
-/// Rounds to so many significant digits.
+/// Rounds to so many significant digits, but never whole units away.
 private func rounded(_ value: Double, digits: Int) -> Double {
   var scale = 1.0
-  while value * scale < power(digits - 1) { scale *= 10 }
-  while value * scale >= power(digits) { scale /= 10 }
+  while value * scale < power(digits - 1), value > 0 { scale *= 10 }
   return (value * scale).rounded() / scale
 }
 

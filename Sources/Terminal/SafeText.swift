@@ -32,7 +32,8 @@ public func sanitized(bytes: some Collection<UInt8>) -> String {
   return safe
 }
 
-private func isHarmless(_ scalar: Unicode.Scalar) -> Bool {
+/// Whether a character has a shape of its own and moves nothing: no control, direction, invisible or unassigned one.
+public func isHarmless(_ scalar: Unicode.Scalar) -> Bool {
   if scalar.isASCII { return 0x20 <= scalar.value && scalar.value < 0x7f }
   switch scalar.properties.generalCategory {
   case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator: return false

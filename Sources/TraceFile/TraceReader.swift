@@ -6,13 +6,16 @@ import Files
 ///
 /// Throws only when there is nothing to read at all: no trace file, cut inside its first 64 bytes, or of a newer version
 /// of the container. Everything else is in `evidence.trust`.
-public func readTrace(_ file: borrowing MappedFile, using rung: TraceRung) throws(InputError) -> TraceContents {
+/// `progress` gets the part of the file that has been read, 0 to 1, after each block.
+public func readTrace(
+  _ file: borrowing MappedFile, using rung: TraceRung, progress: (Double) -> Void = { _ in }
+) throws(InputError) -> TraceContents {
   file.willReadSequentially()
-  return try readTrace(file.bytes, path: file.path, using: rung)
+  return try readTrace(file.bytes, path: file.path, using: rung, progress: progress)
 }
 
 func readTrace(
-  _ bytes: UnsafeRawBufferPointer, path: String, using rung: TraceRung
+  _ bytes: UnsafeRawBufferPointer, path: String, using rung: TraceRung, progress: (Double) -> Void = { _ in }
 ) throws(InputError) -> TraceContents {
   try checkHeader(bytes, path: path)
   var reader = TraceReader(path: path, rung: rung)
@@ -22,7 +25,10 @@ func readTrace(
     reader.damage(Damage(offset: 0, length: UInt64(TraceFormat.headerLength), found: "the file header is damaged"))
   }
   let payloads = PayloadReader()
-  for block in TraceBlocks(bytes) { reader.take(block, in: bytes, payloads) }
+  for block in TraceBlocks(bytes) {
+    reader.take(block, in: bytes, payloads)
+    progress(Double(block.offset) / Double(bytes.count))
+  }
   reader.takeWaiting(in: bytes, payloads)
   return reader.finish()
 }
@@ -67,7 +73,7 @@ struct TraceReader: ~Copyable {
   private var unreportedDamage = 0
   private var unreadableEntries = 0
   private var missingFields: [String] = []
-  private var listBytes = 0
+  private var listCost = 0
   private var lastRecordEnd: UInt64 = 0
   private var processIndex: [UInt64: Int] = [:]
   private var threadIndex: [UInt32: Int] = [:]
@@ -75,8 +81,8 @@ struct TraceReader: ~Copyable {
 
   /// A file that is nothing but damage is not reported place by place.
   static let damageLimit = 1000
-  /// Lists (names, texts, notes) are kept up to so many bytes.
-  static let listLimit = 256 << 20
+  /// Lists (names, texts, notes) are kept as long as their bytes, and 64 more per entry, do not exceed this.
+  static let listLimit = 128 << 20
 
   init(path: String, rung: TraceRung) {
     self.rung = rung
@@ -181,16 +187,13 @@ struct TraceReader: ~Copyable {
   // MARK: Lists
 
   private mutating func list<Item: Entry>(_ payload: UnsafeRawBufferPointer) -> [Item] {
-    guard listBytes <= TraceReader.listLimit else {
-      unreadableEntries += 1
-      return []
-    }
-    listBytes += payload.count
+    listCost += payload.count
     var items: [Item] = []
     var reader = ByteReader(payload)
     while !reader.isAtEnd {
       var entry = reader.entry()
-      guard !reader.isShort else {
+      listCost += 64
+      guard !reader.isShort, listCost <= TraceReader.listLimit else {
         unreadableEntries += 1
         break
       }
@@ -278,6 +281,7 @@ struct TraceReader: ~Copyable {
     var ledger = LedgerBuilder(
       quietGaps: quiet, endNanoseconds: snapshots.lastClocks?.monotonicNanoseconds ?? lastRecordEnd)
     if usesRecords {
+      records.takeUnpaired(from: snapshots.table)
       ledger.build(snapshots, records: records)
     } else {
       ledger.build(snapshots)

@@ -112,14 +112,15 @@ public struct TraceWriter: ~Copyable {
   /// The end; may use the reserve, and gives back what is left of it.
   public mutating func end(_ end: TraceEnd) throws(TraceWriteError) {
     try appendList([end], usingReserve: true)
-    guard canReserve, ftruncate(descriptor, off_t(bytesWritten)) == 0 else { return }
+    // what was reserved behind the file is given back; where that fails, closing the file does it or nothing does
+    if canReserve { _ = ftruncate(descriptor, off_t(bytesWritten)) }
   }
 
   /// Any block. `packing`: compress it where that makes it smaller.
   public mutating func append(
     type: UInt16, payload: UnsafeRawBufferPointer, packing: Bool, schema: UInt64 = 0, usingReserve: Bool = false
   ) throws(TraceWriteError) {
-    guard payload.count <= TraceFormat.payloadLimit else { throw TraceWriteError(call: "append", code: EFBIG) }
+    guard payload.count <= TraceFormat.payloadLimit else { throw TraceWriteError(call: "append", code: EMSGSIZE) }
     let packedLength = packing ? pack(payload) : nil
     let storedLength = packedLength ?? payload.count
     let checksum =

@@ -2,7 +2,7 @@ import TraceFile
 
 /// Why a recording ended.
 enum Ending {
-  case duration, interrupted, command, size, diskLow, overhead
+  case duration, interrupted, command, size, diskLow, overhead, failure
   case diskFull(TraceWriteError)
 
   /// The word in the trace file.
@@ -14,6 +14,7 @@ enum Ending {
     case .size: "size"
     case .diskLow: "disk-low"
     case .overhead: "overhead"
+    case .failure: "failure"
     case .diskFull: "disk-full"
     }
   }
@@ -21,7 +22,7 @@ enum Ending {
   /// What the user must know, where it is not what was asked for.
   var remark: String? {
     switch self {
-    case .duration, .interrupted, .command: nil
+    case .duration, .interrupted, .command, .failure: nil
     case .size: "Stopped early: the file reached its limit (--max-size)."
     case .diskLow: "Stopped early: the disk is nearly full (less than 5 % left, at most 1 GiB)."
     case .overhead: "Stopped early: tracing cost more than --max-overhead allows, with everything shed."

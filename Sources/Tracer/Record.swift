@@ -21,8 +21,9 @@ func record(_ options: RecordOptions) throws {
   let chosen = try choose(running, options)
   let attach = options.proxy ? .tp : options.attach ?? (preflight.canUseTyped ? .btf : .tp)
   let groups = RingGroups.ofThisHost()
-  let capacity = Capacity.ofThisHost(
+  var capacity = Capacity.ofThisHost(
     vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.events ? groups.count : 0)
+  if let bytes = options.ringBytes, options.events { capacity.ringBytes = bytes }
   let recorder = try Recorder(
     options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
     processes: chosen.map(\.pid), interrupts: interrupts)
@@ -41,34 +42,47 @@ func record(_ options: RecordOptions) throws {
 private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
   let file = try TraceOutput(options: options)
   var child: ChildCommand?
-  var ending: Ending
   do {
-    try recorder.writeBeginning(file)
-    try recorder.session.start()
-    recorder.tally.start()
+    try recorder.begin(file)
     if !options.command.isEmpty { child = try ChildCommand(options.command) }
-    ending = try recorder.loop(file, start: recorder.tally.startNanoseconds, child: &child)
-  } catch let error as TraceWriteError {
-    ending = .diskFull(error)
-  } catch let error as BpfError {
-    file.discard()
-    throw InputError(Obstacle(bpf: error))
   } catch {
+    // nothing was recorded: no file is better than an empty one
     file.discard()
-    throw error
+    throw reportable(error)
   }
-  let stopped = monotonicNanoseconds()
-  if var running = child, !running.hasEnded() { running.terminate() }
-  recorder.session.stop()
+  var ending: Ending
+  var failure: (any Error)?
   do {
-    try recorder.writeEnd(file, ending, note: child.map { note($0) })
+    ending = try recorder.loop(file, child: &child)
+  } catch let error as TraceWriteError {
+    ending = .diskFull(error)
+  } catch {
+    ending = .failure
+    failure = error
+  }
+  let stopped = recorder.session.stop()
+  if var running = child, !running.hasEnded() { running.terminate() }
+  do {
+    try recorder.writeEnd(file, ending, at: stopped, note: child.map { note($0) })
   } catch let error as TraceWriteError {
     ending = .diskFull(error)
   }
-  for line in summary(recorder, file, ending, child, elapsed: stopped &- recorder.tally.startNanoseconds) {
+  for line in summary(
+    recorder, file, ending, child, elapsed: stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds)
+  {
     standardErrorNote(line)
   }
+  if let failure { throw reportable(failure) }
   if case .diskFull = ending { throw ExitStatus.environment }
+}
+
+/// The one kind of error that is printed.
+private func reportable(_ error: any Error) -> any Error {
+  switch error {
+  case let error as BpfError: InputError(Obstacle(bpf: error))
+  case let error as TraceWriteError: InputError(file: "trace file", found: error.description)
+  default: error
+  }
 }
 
 private func note(_ child: ChildCommand) -> TraceNote {

@@ -43,6 +43,8 @@ struct RecordCommand: ParsableCommand {
 
   @Option(help: .hidden) var attach: AttachPath?
 
+  @Option(name: .customLong("ring-size"), help: .hidden) var ringSize: String?
+
   @Flag(help: .hidden) var proxy = false
 
   @Argument(parsing: .postTerminator, help: "Record while this command runs.") var command: [String] = []
@@ -58,7 +60,17 @@ struct RecordCommand: ParsableCommand {
     guard maxOverhead >= 0, maxOverhead <= 100 else {
       throw ValidationError("--max-overhead \(maxOverhead): not 0 to 100")
     }
+    if let ringSize, ringBytes == nil { throw ValidationError("--ring-size \(ringSize): not a power of two of pages") }
     if pid != nil, !vm.isEmpty { throw ValidationError("--pid and --vm exclude each other") }
+  }
+
+  /// The kernel takes powers of two of at least a page.
+  private var ringBytes: UInt32? {
+    guard let ringSize, let bytes = parseSize(ringSize), bytes >= 4096, bytes <= 1 << 30, bytes & (bytes - 1) == 0
+    else {
+      return nil
+    }
+    return UInt32(bytes)
   }
 
   func run() throws {
@@ -74,6 +86,7 @@ struct RecordCommand: ParsableCommand {
     options.force = force
     options.dryRun = dryRun
     options.attach = attach
+    options.ringBytes = ringBytes
     options.proxy = proxy
     options.command = command
     try record(options)
@@ -107,6 +120,9 @@ struct RecordOptions {
   var dryRun = false
   /// nil: the fast one where it works.
   var attach: AttachPath?
+  /// Bytes per ring of event records; nil: by the number of rings.
+  var ringBytes: UInt32?
+  /// Record kvm_userspace_exit and kvm_fpu in place of kvm_exit and kvm_entry.
   var proxy = false
   var command: [String] = []
 }

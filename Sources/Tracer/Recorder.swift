@@ -28,6 +28,8 @@ final class Recorder {
   private var eventsAreOn: Bool
   private(set) var lostRecords: UInt64 = 0
   private(set) var lostThreadEvents: UInt64 = 0
+  /// Event records that came but found no room in the file.
+  private(set) var unwrittenRecords: UInt64 = 0
   private(set) var gapNanoseconds: UInt64 = 0
   private(set) var programNanoseconds: UInt64 = 0
 
@@ -62,7 +64,8 @@ final class Recorder {
   // MARK: The loop
 
   /// Records until something ends it. The programs are attached when this returns or throws.
-  func loop(_ file: TraceOutput, start: UInt64, child: inout ChildCommand?) throws -> Ending {
+  func loop(_ file: TraceOutput, child: inout ChildCommand?) throws -> Ending {
+    let start = tally.startNanoseconds
     let end = options.durationNanoseconds.map { start &+ $0 }
     var nextSnapshot = start &+ options.interval.nanoseconds(afterNanoseconds: 0)
     var nextLook = start &+ 1_000_000_000
@@ -111,8 +114,15 @@ final class Recorder {
 
   // MARK: What is written
 
-  /// What is known at the start: facts, formats, VMs.
-  func writeBeginning(_ file: TraceOutput) throws(TraceWriteError) {
+  /// Writes what is known at the start and attaches the programs.
+  func begin(_ file: TraceOutput) throws {
+    try writeBeginning(file)
+    try session.start()
+    tally.start()
+  }
+
+  /// Facts and formats.
+  private func writeBeginning(_ file: TraceOutput) throws(TraceWriteError) {
     let cpu = CpuInfo(text: readProcText("/proc/cpuinfo") ?? "")
     var facts = [
       CaptureFact(key: CaptureFact.Key.tool, value: "kvmtax \(kvmtaxVersion)"),
@@ -126,6 +136,13 @@ final class Recorder {
     if let vendor = cpu.vendor { facts.append(CaptureFact(key: CaptureFact.Key.cpuVendor, value: vendor)) }
     if let model = cpu.model { facts.append(CaptureFact(key: CaptureFact.Key.cpuModel, value: model)) }
     try file.append(facts)
+    if options.proxy {
+      try file.append(
+        TraceNote(
+          monotonicNanoseconds: monotonicNanoseconds(), code: "proxy",
+          text: "kvm_userspace_exit and kvm_fpu were recorded in place of kvm_exit and kvm_entry: counts are real, "
+            + "states and overhead mean nothing."))
+    }
     try file.append(
       layouts.texts.map {
         FormatText(system: $0.system, name: $0.event, text: String(decoding: $0.text, as: UTF8.self))
@@ -153,10 +170,12 @@ final class Recorder {
   }
 
   /// One snapshot of everything that changed; ended threads are written for the last time and their slots given back.
-  func snapshot(_ file: TraceOutput, detail: TraceFile.SnapshotEncoder.Detail, usingReserve: Bool = false) throws {
+  func snapshot(
+    _ file: TraceOutput, detail: SnapshotEncoder.Detail, at moment: Clocks? = nil, usingReserve: Bool = false
+  ) throws {
     try introduceOnce(file)
     let table = session.table
-    file.beginSnapshot(at: .now(), detail: detail)
+    file.beginSnapshot(at: moment ?? .now(), detail: detail)
     let wantsHistograms = detail != .changes
     for number in 0..<table.slotCount where table.isTaken(number) {
       let steps = table.slots[number].steps
@@ -234,22 +253,25 @@ final class Recorder {
   }
 
   /// The last of everything; the programs are detached.
-  func writeEnd(_ file: TraceOutput, _ ending: Ending, note: TraceNote?) throws {
+  func writeEnd(_ file: TraceOutput, _ ending: Ending, at moment: Clocks, note: TraceNote?) throws {
     _ = try session.drainRecords()
+    var failure: TraceWriteError?
     do { try pending.flush(to: file, all: true) } catch {
       // the records have no room; the totals below may still fit into the reserve
-      guard case .diskFull = ending else { throw error }
+      failure = error
+      unwrittenRecords = UInt64(pending.count)
     }
     do { try writeLosses(file) } catch is TraceWriteError {}
     let totals = tally.totals(session.table)
     programNanoseconds &+= estimatedNanoseconds(from: lastTotals, to: totals)
     lastTotals = totals
-    try snapshot(file, detail: .complete, usingReserve: true)
+    try snapshot(file, detail: .complete, at: moment, usingReserve: true)
     if let note { try file.append(note) }
     try file.end(
       TraceEnd(
-        clocks: .now(), reason: ending.word, exits: totals.exits, records: file.recordsWritten,
-        snapshots: file.snapshotsWritten, lostRecords: lostRecords))
+        clocks: moment, reason: ending.word, exits: totals.exits, records: file.recordsWritten,
+        snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords))
+    if let failure { throw failure }
   }
 
   private func liveText(_ file: TraceOutput, now: UInt64, start: UInt64, end: UInt64?) -> String {

@@ -2,6 +2,7 @@ import Bpf
 import BpfImages
 import CKvmtax
 import Glibc
+import TraceFile
 
 /// The BPF programs of one recording: loaded, attached, and the memory they share with us. Everything is bound to this
 /// process: when it ends, in whatever way, nothing stays attached.
@@ -130,17 +131,21 @@ final class Session {
     nextThread &+= 1
   }
 
-  /// Attaches the programs; exits are counted from here on.
+  /// Attaches the programs; they all begin to count at the moment when this returns.
   func start() throws(BpfError) {
-    beat()
+    // attaching takes milliseconds each: an exit seen by one program and not by the next would not pair
     for program in programs { links.add(try object.attach(program)) }
+    beat()
   }
 
-  /// Detaches the programs and waits until those under way have ended.
-  func stop() {
+  /// Ends all programs at one moment, which is returned, and detaches them.
+  func stop() -> Clocks {
+    kt_store_heartbeat(control, 0)
+    let moment = Clocks.now()
+    // a step that is under way takes microseconds
+    usleep(2_000)
     links.detach()
-    // detaching waits for readers of the tracepoints only after a grace period; a step takes microseconds
-    usleep(20_000)
+    return moment
   }
 
   /// Says that somebody is listening. Returns the gap that the programs were quiet for, if there was one: from, to.

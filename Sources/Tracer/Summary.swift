@@ -11,7 +11,7 @@ func summary(
   var lines: [String] = []
   if let child { lines.append("The command \(child.outcome).") }
   if let remark = ending.remark { lines.append(remark) }
-  let lost = recorder.lostRecords &+ recorder.lostThreadEvents
+  let lost = recorder.lostRecords &+ recorder.unwrittenRecords &+ recorder.lostThreadEvents
   var cost = "Tracer: \(percentage(Double(recorder.tally.cpuNanoseconds) / wall)) of one core"
   if totals.runningNanoseconds > 0 {
     let share = Double(recorder.programNanoseconds) / Double(totals.runningNanoseconds)
@@ -36,6 +36,11 @@ private func lossLines(_ recorder: Recorder) -> [String] {
   if recorder.lostRecords > 0 {
     lines.append(
       "Lost: \(counted(recorder.lostRecords, "event record")) (rings full); the accounts hold them all the same.")
+  }
+  if recorder.unwrittenRecords > 0 {
+    lines.append(
+      "Lost: \(counted(recorder.unwrittenRecords, "event record")) (no room in the file); the accounts hold them all the same."
+    )
   }
   if recorder.lostThreadEvents > 0 {
     lines.append("Lost: \(counted(recorder.lostThreadEvents, "event")) of vCPU threads beyond the table's size.")

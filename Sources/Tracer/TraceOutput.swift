@@ -62,6 +62,8 @@ final class TraceOutput {
 /// Event records on their way from the rings to the file.
 final class PendingRecords {
   private var records: [kt_exit_record] = []
+  /// Records that wait to be written.
+  var count: Int { records.count }
   /// A notice came: some thread is new or has ended.
   var noticed = false
 
@@ -73,11 +75,16 @@ final class PendingRecords {
   /// Writes what has come, if it is worth a block or `all` is asked for.
   func flush(to file: TraceOutput, all: Bool) throws(TraceWriteError) {
     guard records.count >= 16384 || (all && !records.isEmpty) else { return }
+    let before = file.recordsWritten
     var failure: TraceWriteError?
     records.withUnsafeBufferPointer { buffer in
       do throws(TraceWriteError) { try file.append(buffer) } catch { failure = error }
     }
-    if let failure { throw failure }
+    if let failure {
+      // what went into whole blocks is not to be written again
+      records.removeFirst(Int(file.recordsWritten &- before))
+      throw failure
+    }
     records.removeAll(keepingCapacity: true)
   }
 }

@@ -6,7 +6,9 @@ public final class Program {
   public struct Outcome {
     /// Exit status; negative: the signal that ended it.
     public var status: Int32
+    /// Standard output.
     public var output: String
+    /// Standard error.
     public var errors: String
   }
 
@@ -44,7 +46,9 @@ public final class Program {
     try? FileManager.default.removeItem(at: errorFile)
   }
 
+  /// Its process id.
   public var pid: Int32 { process.processIdentifier }
+  /// Whether it still runs.
   public var isRunning: Bool { process.isRunning }
 
   /// Sends a signal.
@@ -80,20 +84,4 @@ public final class Program {
   ) throws -> Outcome {
     try Program(name, arguments, in: folder, environment: environment).finish(limitSeconds: limitSeconds)
   }
-}
-
-/// An empty folder that goes away with this value.
-public final class ScratchFolder {
-  public let url: URL
-
-  public init() throws {
-    url = FileManager.default.temporaryDirectory.appending(
-      path: "kvmtax-\(getpid())-\(UInt32.random(in: 0...UInt32.max))")
-    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  /// The path of a file in it.
-  public func path(_ name: String) -> String { url.appending(path: name).path }
 }

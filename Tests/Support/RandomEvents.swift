@@ -49,7 +49,7 @@ public struct RandomEvents {
     if Int.random(in: 0..<4, using: &numbers) == 0 { thread = .random(in: 0..<UInt32(threadCount), using: &numbers) }
     event.tid = 4000 + thread * 700
     // every third thread's tid changes hands once in a while
-    if hasProcesses { event.tgid = 100 + thread / 4 + (thread % 3 == 0 ? UInt32(time >> 34) * 10 : 0) }
+    if hasProcesses { event.tgid = 100 + thread / 4 + (thread % 3 == 0 ? UInt32(time >> 37) * 10 : 0) }
     event.vcpu = Bool.random(using: &numbers) ? UInt16(thread) : UInt16(KT_NO_VCPU)
     event.kind = kind()
     let pick = RandomEvents.reasons.randomElement(using: &numbers) ?? (1, 12)
@@ -75,7 +75,7 @@ public struct RandomEvents {
     case ..<76: UInt8(KT_ENTRY.rawValue)
     case ..<86: UInt8(KT_USERSPACE_EXIT.rawValue)
     case ..<98: UInt8(KT_VCPU_WAKEUP.rawValue)
-    default: .random(in: 4...255, using: &numbers)
+    default: .random(in: 4..<255, using: &numbers)  // 255 is the replay's own, a loss
     }
   }
 

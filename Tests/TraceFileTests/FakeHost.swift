@@ -76,7 +76,9 @@ final class FakeHost {
     var isa: UInt8 = 0
     var reason: UInt32 = 0
     var time = start
-    let length = UInt64(Double(kind.nanoseconds) * Double.random(in: 0.5...3, using: &random))
+    var length = UInt64(Double(kind.nanoseconds) * Double.random(in: 0.5...3, using: &random))
+    // a tail over three more octaves
+    if Int.random(in: 0..<10, using: &random) == 0 { length <<= UInt64.random(in: 1...3, using: &random) }
     let row = 1 + number * rowsPerThread + choice
     rows[row].thread = slots[number].thread
     rows[row].slot = UInt32(number)
@@ -100,6 +102,31 @@ final class FakeHost {
       kt_clear_exit(&slots[number])
     }
     return time
+  }
+
+  /// As if what happened so far had happened so many times: counters as large as those of a long recording.
+  func repeatHistory(times: UInt64) {
+    for number in slots.indices {
+      slots[number].exits *= times
+      slots[number].entries *= times
+      slots[number].finished *= times
+      slots[number].userspace_exits *= times
+      slots[number].unpaired_exits *= times
+      slots[number].steps *= times
+      withUnsafeMutablePointer(to: &slots[number]) {
+        for state in State.allCases { kt_slot_mutable_state_ns($0)[Int(state.rawValue)] *= times }
+      }
+      slots[number].first_ns = slots[number].since_ns &- states(slots[number]).total
+    }
+    for number in rows.indices {
+      rows[number].finished *= times
+      rows[number].unpaired *= times
+      rows[number].total_ns *= times
+      withUnsafeMutablePointer(to: &rows[number]) {
+        for state in State.allCases { kt_row_mutable_state_ns($0)[Int(state.rawValue)] *= times }
+        for bucket in 0..<Histogram.bucketCount { kt_row_mutable_buckets($0)[bucket] *= UInt32(times) }
+      }
+    }
   }
 
   /// Hands every slot and row to the encoder, as the tracer does.

@@ -16,7 +16,7 @@ import TestSupport
       processes: [], onNotice: {}, onRecord: { _, _ in })
     #expect(session.programs.count >= 3)
     try session.start()
-    session.stop()
+    _ = session.stop()
   }
 
   @Test func `A late heartbeat makes a gap of what lies beyond the limit`() throws {

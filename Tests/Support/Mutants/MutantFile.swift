@@ -28,7 +28,7 @@ public struct MutantFile {
     if form.isEmpty {
       path = flat
     } else {
-      path = scratch.path("v7.dat")
+      path = scratch.file("v7.dat")
       let converted = try CountingTool.traceCmd.run(["convert", "-i", flat, "-o", path, "--file-version", "7"] + form)
       guard converted.status == 0 else { throw SampleError(text: "trace-cmd convert: \(converted.errors)") }
     }

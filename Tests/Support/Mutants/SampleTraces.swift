@@ -31,7 +31,7 @@ public enum SampleTraces {
     try traceDatFiles.withLock { known in
       if let file = known[name] { return file }
       let scratch = try ScratchFolder()
-      let flat = scratch.path("v6.dat")
+      let flat = scratch.file("v6.dat")
       let converted = try CountingTool.traceCmd.run([
         "convert", "-i", path(name), "-o", flat, "--file-version", "6", "--compression", "none",
       ])

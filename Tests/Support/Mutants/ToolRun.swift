@@ -23,7 +23,7 @@ public enum CountingTool: String, Sendable {
     process.standardInput = FileHandle.nullDevice
     // both to files: two pipes that nobody empties at once can block the child for ever
     let folder = try ScratchFolder()
-    let outputs = ["out", "err"].map { folder.path($0) }
+    let outputs = ["out", "err"].map { folder.file($0) }
     for output in outputs { try Data().write(to: URL(filePath: output)) }
     let handles = try outputs.map { try FileHandle(forWritingTo: URL(filePath: $0)) }
     process.standardOutput = handles[0]
@@ -40,13 +40,5 @@ public enum CountingTool: String, Sendable {
       bytes: try [UInt8](Data(contentsOf: URL(filePath: outputs[0]))),
       errors: String(decoding: try Data(contentsOf: URL(filePath: outputs[1])), as: UTF8.self),
       status: process.terminationStatus)
-  }
-}
-
-extension ScratchFolder {
-  /// Writes a file and gives its path.
-  public func write(_ bytes: [UInt8], to name: String) throws -> String {
-    try Data(bytes).write(to: URL(filePath: path(name)))
-    return path(name)
   }
 }

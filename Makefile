@@ -1,0 +1,48 @@
+# What can be made here: make help. Needs GNU make, sh and Swift; the rest it installs itself.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+VERSION := $(shell cat VERSION)
+DIST := dist/kvmtax-$(VERSION)-linux-x86_64
+# One set of flags for every release build: another one would build everything again.
+RELEASE := swift build -c release --static-swift-stdlib 
+PROGRAMS := .build/release
+
+# Libraries to build with; what packing needs; what the tests compare with; the lab's virtual machine.
+PACKAGES := libbpf-dev libelf-dev libtraceevent-dev libzstd-dev zlib1g-dev pkg-config git \
+	binutils \
+	trace-cmd linux-perf e2fsprogs zstd \
+	qemu-system-x86 seabios python3
+
+.PHONY: help setup build test dist lab lab-smoke demo clean
+
+help: ## this list
+	@echo "kvmtax $(VERSION)"
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## */  make \1\t/p' Makefile | expand -t 20
+
+setup: ## install the Debian packages that are missing (says which)
+	@Packaging/setup.sh $(PACKAGES)
+
+build: setup ## release build, with the Swift runtime linked in
+	@echo "building kvmtax $(VERSION) (release)"
+	@Packaging/quietly.sh $(RELEASE) --product kvmtax
+	@Packaging/quietly.sh $(RELEASE) --product kvmtax-tracer
+
+test: setup ## everything: unit, sample and live tests, the tarball, the lab
+	@Packaging/test.sh
+
+dist: build ## pack dist/kvmtax-VERSION-linux-x86_64.tar.gz, which needs no Swift
+	@Packaging/dist.sh $(PROGRAMS) $(DIST)
+
+lab-smoke: dist ## boot a KVM host under emulation and compare the tracer's counts with its guest's
+	@python3 Tests/Lab/smoke.py $(DIST).tar.gz
+
+lab: lab-smoke ## all of the lab
+
+demo: build ## reports on the bundled traces; as root on a KVM host, also on a guest that runs now
+	@Packaging/demo.sh $(PROGRAMS)
+
+clean: ## remove what was built here
+	rm -rf .build dist

@@ -1,0 +1,65 @@
+#!/bin/sh
+# test.sh: what `make test` does. All of it runs; the end shows what passed, and the exit status is 0 if all did.
+set -u
+log=$(mktemp)
+lab=$(mktemp)
+trap 'rm -f "$log" "$lab"' EXIT
+failed=
+
+# Says each step and its time; a step's own output is shown where it fails.
+begin() {
+	step=$1
+	start=$(date +%s)
+	echo "$step"
+}
+end() { # STATUS [LOG]
+	took=$(($(date +%s) - start))
+	if [ "$1" -eq 0 ]; then
+		echo "  done in $took s"
+	else
+		[ -z "${2-}" ] || tail -n 60 "$2"
+		echo "  FAILED after $took s"
+		failed="$failed, $step"
+	fi
+}
+
+begin "checking the format of the sources"
+swift format lint --strict --recursive Sources Plugins Tests Package.swift >"$log" 2>&1
+end $? "$log"
+
+begin "building (debug)"
+swift build --build-tests >"$log" 2>&1
+built=$?
+end $built "$log"
+
+tests="not run"
+if [ $built -eq 0 ]; then
+	begin "running the tests"
+	swift test --skip-build >"$log" 2>&1
+	status=$?
+	tests=$(grep -E 'Test run with' "$log" | tail -n 1 | sed 's/^[^A-Za-z]*//')
+	# Of a failed run only what failed, not the thousand lines of what did not.
+	if [ $status -ne 0 ]; then
+		grep -aE '^✘|error:|recorded an issue|↳|Fatal' "$log" | head -n 100
+	fi
+	grep -aE '^➜.* skipped' "$log" | sed 's/^➜ /  /'
+	end $status
+fi
+
+begin "packing (release)"
+make --no-print-directory dist
+end $?
+
+begin "running the lab"
+make --no-print-directory lab-smoke >"$lab" 2>&1
+end $? "$lab"
+
+echo
+echo "Tests: ${tests:-no summary}"
+echo "Lab:"
+grep -E '^  (ok|FAILED) ' "$lab" || echo "  no result"
+if [ -n "$failed" ]; then
+	echo "make test: FAILED: ${failed#, }"
+	exit 1
+fi
+echo "make test: all passed"

@@ -1,0 +1,343 @@
+import Attribution
+import Glibc
+
+/// Computes a report from evidence: the only place here that knows Attribution, and the only one that calculates.
+public struct ReportBuilder {
+  private let evidence: Evidence
+  private let filter: String?
+  private let ledger: Ledger
+
+  /// Takes the evidence, or the part of it that belongs to one VM, given by name, VMID or pid.
+  public init(_ evidence: Evidence, vm filter: String? = nil) throws(InputError) {
+    self.evidence = evidence
+    self.filter = filter
+    guard let filter else {
+      ledger = evidence.ledger
+      return
+    }
+    var part = Ledger()
+    part.vms = ReportBuilder.select(filter, from: evidence.ledger.vms)
+    guard !part.vms.isEmpty else {
+      throw InputError(
+        file: evidence.capture.file, found: "has no VM '\(filter)'",
+        expected: ReportBuilder.listing(evidence.ledger.vms),
+        remedy: "Choose one by name, VMID or pid, or leave --vm out.")
+    }
+    ledger = part
+  }
+
+  /// A name comes first, then Proxmox's number, then a pid; the same name or number twice selects both.
+  private static func select(_ filter: String, from vms: [VirtualMachine]) -> [VirtualMachine] {
+    let named = vms.filter { $0.name == filter }
+    if !named.isEmpty { return named }
+    let numbered = vms.filter { $0.vmid.map(String.init) == filter }
+    return numbered.isEmpty ? vms.filter { $0.pid != 0 && String($0.pid) == filter } : numbered
+  }
+
+  private static func listing(_ vms: [VirtualMachine]) -> String {
+    if vms.isEmpty { return "It has none." }
+    if vms.allSatisfy({ $0.pid == 0 && $0.name == nil && $0.vmid == nil }) {
+      return "This kind of trace does not say which VM a thread belongs to."
+    }
+    var names = vms.prefix(10).map { vm in
+      [vm.vmid.map(String.init), vm.name, "pid \(vm.pid)"].compactMap(\.self).joined(separator: " ")
+    }
+    if vms.count > 10 { names.append("and \(vms.count - 10) more") }
+    return "It has: \(names.joined(separator: ", "))."
+  }
+
+  /// The report.
+  public func report() -> Report {
+    // merged once per VM, and the VMs' once more: there can be thousands of vCPUs
+    let accounts = ledger.vms.map { merged($0.vcpus.flatMap(\.accounts)) }
+    let machines = zip(ledger.vms, accounts).map(machine).sorted { first, second in
+      first.section.headline.virtNanoseconds > second.section.headline.virtNanoseconds
+    }
+    let totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
+    return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
+  }
+
+  private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
+    Report.Machine(
+      pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section(vm.vcpus, accounts: accounts),
+      vcpus: vm.vcpus.map(thread))
+  }
+
+  private func thread(_ vcpu: VCPU) -> Report.Thread {
+    Report.Thread(
+      thread: vcpu.thread, tid: vcpu.tid, index: vcpu.index, name: vcpu.name, ended: vcpu.ended,
+      haltIsDivided: vcpu.haltIsDivided, section: section([vcpu], accounts: merged(vcpu.accounts)),
+      bar: bar(vcpu.states))
+  }
+
+  private func source() -> Report.Source {
+    let capture = evidence.capture
+    var isas: [UInt8] = []
+    for account in ledger.vcpus.flatMap(\.accounts) where !isas.contains(account.isa) { isas.append(account.isa) }
+    return Report.Source(
+      file: capture.file, format: capture.format, rung: capture.rung, host: capture.host, kernel: capture.kernel,
+      clock: capture.clock, attach: capture.attach,
+      isas: isas.sorted().map { $0 == 1 ? "Intel VMX" : $0 == 2 ? "AMD SVM" : "isa \($0)" },
+      startRealtimeNanoseconds: capture.startRealtimeNanoseconds,
+      start: capture.startRealtimeNanoseconds.flatMap(date), durationNanoseconds: capture.durationNanoseconds)
+  }
+
+  // MARK: Time
+
+  private func section(_ vcpus: [VCPU], accounts: [ExitAccount]) -> Report.Section {
+    var states = StateTimes()
+    for vcpu in vcpus { states.add(vcpu.states) }
+    let wall = vcpus.reduce(0) { $0 &+ length($1.firstNanoseconds, $1.lastNanoseconds) }
+    let span = length(vcpus.map(\.firstNanoseconds).min() ?? 0, vcpus.map(\.lastNanoseconds).max() ?? 0)
+    let headline = headline(states, wall: wall, span: span)
+    // shares of next to no running time would look alarming and mean nothing
+    let running = headline.kind == .overhead ? headline.runningNanoseconds : 0
+    let reasons = accounts.map { reason($0, span: span, running: running) }.sorted(by: ranked)
+    let exits = vcpus.reduce(0) { $0 &+ $1.exits }
+    let named = reasons.reduce(0) { $0 &+ $1.handledNanoseconds }
+    let rest = headline.virtNanoseconds > named ? headline.virtNanoseconds - named : 0
+    let shortCount = reasons.count > ReportBuilder.shortest + 1 ? ReportBuilder.shortest : reasons.count
+    return Report.Section(
+      vcpuCount: vcpus.count, spanNanoseconds: span, wallNanoseconds: wall, headline: headline, states: times(states),
+      groups: groups(states, wall: wall, running: running, divided: vcpus.contains(where: \.haltIsDivided)),
+      exits: exits, exitsPerSecond: perSecond(exits, span), reasons: reasons,
+      shortCount: shortCount,
+      others: others(reasons.dropFirst(shortCount), span: span, running: running),
+      rest: Report.Rest(
+        overflowExits: vcpus.reduce(0) { $0 &+ $1.overflowExits },
+        overflowNanoseconds: vcpus.reduce(0) { $0 &+ $1.overflowNanoseconds }, handledNanoseconds: rest,
+        ofRunning: share(rest, running)))
+  }
+
+  /// A short table's number of reasons.
+  private static let shortest = 12
+
+  private func others(_ reasons: ArraySlice<Report.Reason>, span: UInt64, running: UInt64) -> Report.Others? {
+    if reasons.isEmpty { return nil }
+    let exits = reasons.reduce(0) { $0 &+ $1.exits }
+    let handled = reasons.reduce(0) { $0 &+ $1.handledNanoseconds }
+    return Report.Others(
+      count: reasons.count, exits: exits, perSecond: perSecond(exits, span), handledNanoseconds: handled,
+      ofRunning: share(handled, running))
+  }
+
+  private func headline(_ states: StateTimes, wall: UInt64, span: UInt64) -> Report.Headline {
+    let virt = virtualization(states)
+    let guest = states[.guest]
+    let running = virt &+ guest
+    let ofWall = share(running, wall)
+    let isBusy = (ofWall ?? 0) >= 0.01
+    let unknown = states[.unknown]
+    let all = running &+ unknown
+    return Report.Headline(
+      kind: isBusy ? .overhead : ofWall == nil ? .nothing : .idle, virtNanoseconds: virt, guestNanoseconds: guest,
+      runningNanoseconds: running, overhead: isBusy ? share(virt, running) : nil,
+      low: isBusy ? share(virt, all) : nil, high: isBusy ? share(virt &+ unknown, all) : nil, ofWall: ofWall,
+      virtMillisecondsPerSecond: share(virt, span).map { $0 * 1000 })
+  }
+
+  private func groups(_ states: StateTimes, wall: UInt64, running: UInt64, divided: Bool) -> [Report.Group] {
+    func group(
+      _ id: String, _ label: String, _ members: [State], isRunning: Bool = false, always: Bool = false,
+      note: String? = nil
+    ) -> Report.Group? {
+      let time = members.reduce(0) { $0 &+ states[$1] }
+      guard time > 0 || always else { return nil }
+      return Report.Group(
+        id: id, label: label, nanoseconds: time, ofWall: share(time, wall),
+        ofRunning: isRunning ? share(time, running) : nil, note: note)
+    }
+    let hasScheduler = states[.qemuBlocked] > 0
+    return [
+      group("guest", "guest code", [.guest], isRunning: true, always: true, note: "world switch included"),
+      group("kernel", "exits: kernel", [.kernel], isRunning: true, always: true),
+      group(
+        "qemu", "exits: QEMU", [.qemu], isRunning: true, always: true,
+        note: hasScheduler || states[.qemu] == 0 ? nil : "on CPU and blocked together"),
+      group("blocked", "exits: blocked", [.qemuBlocked, .kernelBlocked], isRunning: true),
+      group("interference", "interference", [.preempted, .wakeLatency, .hostInterrupt]),
+      group("poll", "halt: polling", [.haltPoll], note: "host cost, not overhead"),
+      group(
+        "idle", "halt (idle)", [.haltWait], always: true,
+        note: states[.haltWait] == 0 ? nil : divided ? "waiting" : "undivided: all of HLT"),
+      group("stopped", "stopped", [.stopped]),
+      group("unknown", "unknown", [.unknown], always: true),
+    ].compactMap(\.self)
+  }
+
+  private func bar(_ states: StateTimes) -> [Report.Cells] {
+    let parts: [(Report.Cells.Kind, UInt64)] = [
+      (.guest, states[.guest]), (.overhead, virtualization(states)),
+      (.interference, states[.preempted] &+ states[.wakeLatency] &+ states[.hostInterrupt]),
+      (.poll, states[.haltPoll]), (.idle, states[.haltWait] &+ states[.stopped]), (.unknown, states[.unknown]),
+    ]
+    let total = parts.reduce(0.0) { $0 + Double($1.1) }
+    guard total > 0 else { return [] }
+    // whole cells first, then the largest remainders, so that a bar is always as long as the others
+    let exact = parts.map { Double($0.1) / total * Double(Report.barWidth) }
+    var cells = exact.map { Int($0) }
+    let order = exact.indices.sorted { exact[$0] - exact[$0].rounded(.down) > exact[$1] - exact[$1].rounded(.down) }
+    for index in order.prefix(max(0, Report.barWidth - cells.reduce(0, +))) { cells[index] += 1 }
+    return zip(parts, cells).filter { $1 > 0 }.map { Report.Cells(kind: $0.0, count: $1) }
+  }
+
+  // MARK: Exits
+
+  /// One account per reason.
+  private func merged(_ accounts: [ExitAccount]) -> [ExitAccount] {
+    struct Key: Hashable {
+      var isa: UInt8
+      var reason: UInt32
+    }
+    var places: [Key: Int] = [:]
+    var merged: [ExitAccount] = []
+    for account in accounts {
+      let key = Key(isa: account.isa, reason: account.reason)
+      if let place = places[key] {
+        merged[place].add(account)
+      } else {
+        places[key] = merged.count
+        merged.append(account)
+      }
+    }
+    return merged
+  }
+
+  private func reason(_ account: ExitAccount, span: UInt64, running: UInt64) -> Report.Reason {
+    let handled = virtualization(account.states)
+    let finished = account.finished
+    func quantile(_ fraction: Double) -> UInt64 {
+      account.histogram.percentile(fraction, least: account.minNanoseconds, greatest: account.maxNanoseconds) ?? 0
+    }
+    let durations =
+      finished == 0
+      ? nil
+      : Report.Durations(
+        min: account.minNanoseconds, mean: Double(account.totalNanoseconds) / Double(finished), p50: quantile(0.5),
+        p90: quantile(0.9), p99: quantile(0.99), max: account.maxNanoseconds)
+    return Report.Reason(
+      isa: account.isa, number: account.reason,
+      name: evidence.capture.reasonNames.name(isa: account.isa, reason: account.reason), isHalt: account.isHalt,
+      exits: account.exits, finished: finished, unpaired: account.unpaired, open: account.open,
+      perSecond: perSecond(account.exits, span), totalNanoseconds: account.totalNanoseconds,
+      handledNanoseconds: handled, durations: durations, handledMeanNanoseconds: share(handled, finished),
+      ofRunning: share(handled, running), states: times(account.states).filter { $0.nanoseconds > 0 })
+  }
+
+  /// Most handling time first (none is seen of an undivided halt, whose waiting is listed apart), then by count.
+  private func ranked(_ first: Report.Reason, _ second: Report.Reason) -> Bool {
+    if first.handledNanoseconds != second.handledNanoseconds {
+      return first.handledNanoseconds > second.handledNanoseconds
+    }
+    if first.exits != second.exits { return first.exits > second.exits }
+    return (first.isa, first.number) < (second.isa, second.number)
+  }
+
+  // MARK: Trust
+
+  private func reliability() -> Report.Reliability {
+    let vcpus = ledger.vcpus
+    let trust = evidence.trust
+    let residual = vcpus.reduce(0 as UInt64) { sum, vcpu in
+      let wall = length(vcpu.firstNanoseconds, vcpu.lastNanoseconds)
+      let states = vcpu.states.total
+      return sum &+ (states > wall ? states - wall : wall - states)
+    }
+    let wall = vcpus.reduce(0) { $0 &+ length($1.firstNanoseconds, $1.lastNanoseconds) }
+    let fraction = share(residual, wall) ?? (residual > 0 ? 1 : 0)
+    let accounts = vcpus.flatMap(\.accounts)
+    let missed = vcpus.reduce(0) { $0 &+ $1.missed }
+    let unpairedExits = accounts.reduce(0) { $0 &+ $1.unpaired }
+    let unpairedEntries = vcpus.reduce(0) { $0 &+ $1.unpairedEntries }
+    return Report.Reliability(
+      exits: vcpus.reduce(0) { $0 &+ $1.exits }, entries: vcpus.reduce(0) { $0 &+ $1.entries },
+      lost: trust.lostEvents &+ missed, unmatched: unpairedExits &+ unpairedEntries, lostEvents: trust.lostEvents,
+      lostRecords: trust.lostRecords, missedEvents: missed, unpairedExits: unpairedExits,
+      unpairedEntries: unpairedEntries, openExits: accounts.reduce(0) { $0 &+ $1.open },
+      backwards: vcpus.reduce(0) { $0 &+ $1.backwards }, residualNanoseconds: residual, residual: fraction,
+      gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
+      damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
+      failures: failures(residual: fraction), merged: mergedStates(), notes: notes())
+  }
+
+  private func failures(residual: Double) -> [String] {
+    var failures: [String] = []
+    if residual > 0.0001 { failures.append("the states do not sum to the wall time") }
+    for account in ledger.vcpus.flatMap(\.accounts) where account.states.total != account.totalNanoseconds {
+      failures.append("an exit reason's states do not sum to its total")
+      break
+    }
+    for vcpu in ledger.vcpus
+    where vcpu.accounts.reduce(0, { $0 &+ virtualization($1.states) }) > virtualization(vcpu.states) {
+      failures.append("a vCPU's exits take more time than the vCPU has")
+      break
+    }
+    return failures
+  }
+
+  private func mergedStates() -> [String] {
+    let vcpus = ledger.vcpus
+    var states = StateTimes()
+    for vcpu in vcpus { states.add(vcpu.states) }
+    guard vcpus.contains(where: { $0.exits > 0 }) else { return [] }
+    var merged: [String] = []
+    if states[.qemu] == 0 {
+      merged.append("No time in QEMU was seen; if kvm_userspace_exit was not recorded, it is in 'exits: kernel'.")
+    }
+    if states[.preempted] == 0 {
+      let qemu = states[.qemu] == 0 ? "" : "time in QEMU is on CPU and blocked together, and "
+      merged.append(
+        "No scheduler events: \(qemu)what the host ran in between counts as what the vCPU was doing then.")
+    }
+    let halting = vcpus.filter { $0.accounts.contains(where: \.isHalt) }
+    if halting.contains(where: { !$0.haltIsDivided }) {
+      merged.append(
+        "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, none as overhead."
+      )
+    }
+    return merged
+  }
+
+  private func notes() -> [String] {
+    var notes = evidence.trust.notes
+    for vcpu in ledger.vcpus {
+      let named = vcpu.accounts.reduce(0) { $0 &+ $1.exits } &+ vcpu.overflowExits
+      guard named != vcpu.exits else { continue }
+      notes.append("The reasons' exits do not add up to all kvm_exit events of each vCPU.")
+      break
+    }
+    if ledger.vms.contains(where: { $0.pid == 0 }) {
+      let format = evidence.capture.format.prefix { $0 != " " }
+      notes.append("\(format) does not say which VM a thread belongs to: all such vCPU threads are one group.")
+    }
+    return notes
+  }
+
+  // MARK: Arithmetic
+
+  /// The headline's `virt`: without the world switch, which only a calibration knows.
+  private func virtualization(_ states: StateTimes) -> UInt64 {
+    states[.kernel] &+ states[.qemu] &+ states[.qemuBlocked] &+ states[.kernelBlocked]
+  }
+
+  private func times(_ states: StateTimes) -> [Report.StateTime] {
+    State.allCases.map { Report.StateTime(name: $0.name, nanoseconds: states[$0]) }
+  }
+
+  private func length(_ first: UInt64, _ last: UInt64) -> UInt64 { last > first ? last - first : 0 }
+
+  private func share(_ part: UInt64, _ whole: UInt64) -> Double? { whole == 0 ? nil : Double(part) / Double(whole) }
+
+  private func perSecond(_ count: UInt64, _ nanoseconds: UInt64) -> Double? {
+    nanoseconds == 0 ? nil : Double(count) / Double(nanoseconds) * 1e9
+  }
+
+  private func date(_ nanoseconds: UInt64) -> String? {
+    var seconds = time_t(nanoseconds / 1_000_000_000)
+    var parts = tm()
+    guard gmtime_r(&seconds, &parts) != nil else { return nil }
+    func two(_ number: Int32) -> String { (number < 10 ? "0" : "") + String(number) }
+    let day = "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+    return "\(day) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
+  }
+}

@@ -1,0 +1,232 @@
+import Attribution
+import CBpf
+import Foundation
+import TestSupport
+import Testing
+import TraceFile
+
+/// The built tracer on this machine's kernel. Where kvm_exit never fires, the proxy pair kvm_userspace_exit and kvm_fpu
+/// proves everything but the meaning of an exit: pairing, accounts, rings, losses, ends.
+@Suite(.serialized, .needsBpf, .needsKvm) struct LiveTests {
+  @Test(arguments: [false, true])
+  func `Each thread's exits equal what its guest counted, in accounts and in records`(events: Bool) throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(
+      events ? ["--events"] : [], to: folder.file("a"),
+      command: guest("--immediate-exit", "3000", "--vcpus", "3", "--vms", "2"))
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let guests = try GuestCounts.parse(outcome.output)
+    #expect(guests.count == 2)
+    let expected = Dictionary(uniqueKeysWithValues: guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) })
+    let accounts = try Recording(folder.file("a"))
+    #expect(accounts.exitsByThread == expected)
+    #expect(Set(accounts.evidence.ledger.vms.map(\.pid)) == Set(guests.map(\.pid)))
+    #expect(accounts.residualNanoseconds == 0)
+    #expect(accounts.evidence.trust.isComplete)
+    #expect(accounts.evidence.trust.lostEvents == 0)
+    guard events else { return }
+    let records = try Recording(folder.file("a"), using: .exits)
+    #expect(records.evidence.trust.lostRecords == 0)
+    for vcpu in accounts.evidence.ledger.vcpus {
+      let other = try #require(records.evidence.ledger.vcpus.first { $0.thread == vcpu.thread })
+      func finished(_ vcpu: VCPU) -> [UInt32: [UInt64]] {
+        Dictionary(
+          uniqueKeysWithValues: vcpu.accounts.filter { $0.finished > 0 }.map {
+            ($0.reason, [$0.finished, $0.totalNanoseconds, $0.minNanoseconds, $0.maxNanoseconds] + $0.histogram.counts)
+          })
+      }
+      #expect(finished(vcpu) == finished(other))
+    }
+  }
+
+  @Test func `VMs that come and go ten a second are all counted, and their slots serve again`() throws {
+    let folder = try ScratchFolder()
+    let one = guest("--immediate-exit", "40", "--vcpus", "4").joined(separator: " ")
+    let tracer = try record(
+      ["--interval", "300ms"], to: folder.file("a"),
+      command: ["/bin/sh", "-c", "i=0; while [ $i -lt 30 ]; do \(one); i=$((i+1)); done"])
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let guests = try GuestCounts.parse(outcome.output)
+    #expect(guests.count == 30)
+    let recording = try Recording(folder.file("a"))
+    let expected = Dictionary(guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) }, uniquingKeysWith: +)
+    #expect(recording.exitsByThread == expected)
+    #expect(Set(recording.evidence.ledger.vms.map(\.pid)) == Set(guests.map(\.pid)))
+    let running = recording.evidence.ledger.vcpus.filter { !$0.ended }
+    #expect(running.isEmpty)
+    #expect(recording.residualNanoseconds == 0)
+  }
+
+  @Test func `A hundred VMs of 64 vCPUs fit, and the file grows by what changed`() throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(
+      [], to: folder.file("a"),
+      command: guest("--immediate-exit", "60", "--rate", "20", "--vcpus", "64", "--vms", "100"))
+    let outcome = tracer.finish(limitSeconds: 120)
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let guests = try GuestCounts.parse(outcome.output)
+    #expect(guests.flatMap(\.vcpus).count == 6400)
+    let recording = try Recording(folder.file("a"))
+    #expect(recording.evidence.trust.lostEvents == 0)
+    let expected = Dictionary(guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) }, uniquingKeysWith: +)
+    #expect(recording.exitsByThread == expected)
+    #expect(recording.evidence.ledger.vcpus.count == 6400)
+    let grown = try SnapshotSizes(path: folder.file("a"))
+    #expect(grown.rows > 6400)
+    #expect(Double(grown.bytes) / Double(grown.rows) <= 64, "\(grown)")
+  }
+
+  @Test func `A tracer stopped for 15 s costs no count that is not declared`() throws {
+    let folder = try ScratchFolder()
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4000", "--rate", "200"])
+    let tracer = try record(["-d", "60"], to: folder.file("a"))
+    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+    usleep(1_500_000)
+    tracer.signal(SIGSTOP)
+    usleep(15_000_000)
+    tracer.signal(SIGCONT)
+    usleep(1_500_000)
+    tracer.signal(SIGINT)
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let guests = try GuestCounts.parse(load.finish().output)
+    let recording = try Recording(folder.file("a"))
+    let gap = try #require(recording.contents.gaps.first { $0.reason == .quiet })
+    let gapSeconds = Double(gap.lengthNanoseconds) / 1e9
+    #expect((4.5...6.5).contains(gapSeconds))
+    #expect(outcome.errors.contains("Not observed"))
+    let vcpu = try #require(recording.evidence.ledger.vcpus.first)
+    // 200 a second, and none of them while the programs were quiet
+    let observed = Double(vcpu.wallNanoseconds) / 1e9 - gapSeconds
+    let counted = Double(vcpu.exits)
+    #expect(abs(counted / 200 - observed) < 1, "\(counted) exits in \(observed) s observed")
+    #expect(vcpu.states[.unknown] >= UInt64(gap.lengthNanoseconds))
+    #expect(recording.residualNanoseconds == 0)
+    #expect(vcpu.exits < guests[0].vcpus[0].returns)
+  }
+
+  @Test func `After SIGKILL the file is readable and nothing stays in the kernel`() throws {
+    let folder = try ScratchFolder()
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "400"])
+    let before = loadedPrograms()
+    let tracer = try record(["--interval", "200ms", "--events"], to: folder.file("a"))
+    let hasCounted = Program.wait(seconds: 10) {
+      guard let recording = try? Recording(folder.file("a")) else { return false }
+      return !recording.exitsByThread.isEmpty
+    }
+    #expect(hasCounted)
+    #expect(loadedPrograms().count >= before.count + 3)
+    tracer.signal(SIGKILL)
+    #expect(tracer.finish().status == -SIGKILL)
+    let recording = try Recording(folder.file("a"))
+    #expect(!recording.evidence.trust.isComplete)
+    #expect(recording.evidence.trust.damage.isEmpty)
+    #expect(recording.residualNanoseconds == 0)
+    let guests = try GuestCounts.parse(load.finish().output)
+    let counted = try #require(recording.exitsByThread[guests[0].vcpus[0].tid])
+    #expect(counted > 0 && counted < guests[0].vcpus[0].returns)
+    // programs go with the last reference, which the kernel drops soon after
+    #expect(Program.wait(seconds: 10) { loadedPrograms().isSubset(of: before) })
+  }
+
+  @Test func `A full disk ends the recording with a whole file that says so`() throws {
+    let folder = try ScratchFolder()
+    #expect(mount("tmpfs", folder.path, "tmpfs", 0, "size=4m") == 0)
+    defer { umount(folder.path) }
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "200000"])
+    let outcome = try record(["--events"], to: folder.file("a")).finish()
+    #expect(outcome.status == 3)
+    #expect(outcome.errors.contains("No space left"), "\(outcome.errors)")
+    load.signal(SIGKILL)
+    _ = load.finish()
+    let recording = try Recording(folder.file("a"))
+    #expect(recording.contents.end?.reason == "disk-full")
+    #expect(recording.evidence.trust.damage.isEmpty)
+    #expect(recording.contents.exitRecordCount > 0)
+    // what could not be written as a record is in the accounts all the same
+    let exits = recording.exitsByThread.values.reduce(0, +)
+    #expect(exits >= recording.contents.exitRecordCount)
+    #expect(recording.contents.end?.exits == exits)
+    let lost = try #require(recording.contents.end?.lostRecords)
+    #expect(
+      recording.contents.exitRecordCount + lost >= exits - 1, "a record for every exit but the open one, or its loss")
+  }
+
+  @Test func `Records that a full ring refuses are counted, each one`() throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(
+      ["--events", "--ring-size", "64KiB"], to: folder.file("a"),
+      command: guest("--immediate-exit", "60000", "--vcpus", "2"))
+    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+    usleep(200_000)
+    tracer.signal(SIGSTOP)
+    usleep(500_000)
+    tracer.signal(SIGCONT)
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let recording = try Recording(folder.file("a"))
+    let finished = recording.evidence.ledger.vcpus.flatMap(\.accounts).reduce(0) { $0 + $1.finished }
+    let lost = recording.evidence.trust.lostRecords
+    #expect(lost > 0)
+    #expect(recording.contents.exitRecordCount + lost == finished)
+    let perCpu = recording.contents.losses.reduce(0) { $0 + ($1.counts.first ?? 0) }
+    #expect(perCpu == lost)
+    let guests = try GuestCounts.parse(outcome.output)
+    let expected = Dictionary(uniqueKeysWithValues: guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) })
+    #expect(recording.exitsByThread == expected)
+  }
+
+  @Test func `The size limit ends the recording in order`() throws {
+    let folder = try ScratchFolder()
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "400000"])
+    let outcome = try record(["--events", "--max-size", "1M"], to: folder.file("a")).finish()
+    load.signal(SIGKILL)
+    _ = load.finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    #expect(outcome.errors.contains("--max-size"))
+    #expect(try Recording(folder.file("a")).contents.end?.reason == "size")
+  }
+
+  @Test func `Only the chosen process is recorded`() throws {
+    let folder = try ScratchFolder()
+    let other = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "500"])
+    let chosen = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "500"])
+    usleep(300_000)
+    let outcome = try record(["-d", "1", "--pid", "\(chosen.pid)"], to: folder.file("a")).finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    #expect(try Recording(folder.file("a")).evidence.ledger.vms.map(\.pid) == [UInt32(chosen.pid)])
+    for program in [other, chosen] {
+      program.signal(SIGKILL)
+      _ = program.finish()
+    }
+  }
+
+  @Test func `The file belongs to the user behind sudo`() throws {
+    let folder = try ScratchFolder()
+    let outcome = try record(
+      ["-d", "200ms"], to: folder.file("a"), environment: ["SUDO_UID": "65534", "SUDO_GID": "65534"]
+    ).finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let attributes = try FileManager.default.attributesOfItem(atPath: folder.file("a"))
+    #expect(attributes[.ownerAccountID] as? Int == 65534)
+    #expect(attributes[.posixPermissions] as? Int == 0o600)
+  }
+
+  @Test func `A dry run writes nothing and leaves nothing`() throws {
+    let folder = try ScratchFolder()
+    let outcome = try record(["--dry-run"], to: folder.file("a")).finish()
+    #expect(outcome.status == 0)
+    #expect(outcome.errors.contains("Nothing was recorded"))
+    #expect(access(folder.file("a"), F_OK) != 0)
+  }
+}
+
+/// The ids of all BPF programs in the kernel.
+private func loadedPrograms() -> Set<UInt32> {
+  var ids = Set<UInt32>()
+  var id: UInt32 = 0
+  while bpf_prog_get_next_id(id, &id) == 0 { ids.insert(id) }
+  return ids
+}

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""smoke.py TARBALL: the tracer of the tarball, in Debian's kernel as an AMD KVM host under QEMU's emulation, against a
+guest that counts its own exits. Prints a line per check; exit status 1 if one fails."""
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+import packages
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DEEDS = ("cpuid", "out", "in", "mmio-write", "mmio-read", "rdmsr", "wrmsr", "touch", "hlt")
+# arch/x86/include/uapi/asm/svm.h
+CPUID, HLT, IOIO, MSR, NPF = 0x72, 0x78, 0x7B, 0x7C, 0x400
+NAMES = {CPUID: "cpuid", HLT: "hlt", IOIO: "ioio", MSR: "msr", NPF: "npf"}
+# A quiet machine needs 25 s. Two attempts and what precedes them stay within five minutes.
+BOOT_SECONDS = 120
+CONSOLE_LINES = 30
+
+# Name and options of record; without them, the guest runs untraced and only the witness counts.
+RECORDINGS = (
+    ("untraced", ""),
+    ("accounts-tp", "--attach tp"),
+    ("accounts-btf", "--attach btf"),
+    ("events-tp", "--attach tp --events"),
+    ("events-btf", "--attach btf --events"),
+)
+
+
+class Checks:
+    """Prints each check as it is decided."""
+
+    def __init__(self):
+        self.failed = 0
+
+    def check(self, holds, text, detail=""):
+        print(f"  {'ok    ' if holds else 'FAILED'} {text}", flush=True)
+        if not holds:
+            self.failed += 1
+            for line in detail.strip().splitlines()[-15:]:
+                print(f"           {line}", flush=True)
+
+
+def plan():
+    """A line per recording: name, options of record, options of the guest. Every count is drawn."""
+    lines = []
+    for name, options in RECORDINGS:
+        counts = " ".join(f"--{deed} {random.randint(20, 300)}" for deed in DEEDS)
+        lines.append(f"{name}|{options}|--vcpus 2 {counts}\n")
+    return "".join(lines)
+
+
+def build(work, tarball, kernel, busybox, plan_text):
+    """The initramfs; everything is in it, so that the machine needs no disk but the one that takes the results."""
+    product = os.path.join(work, "product")
+    os.mkdir(product)
+    subprocess.run(["tar", "-xzf", tarball, "-C", product, "--strip-components=1"], check=True)
+    with open(os.path.join(work, "plan"), "w", encoding="ascii") as file:
+        file.write(plan_text)
+    shell = next(path for path in (f"{busybox}/bin/busybox", f"{busybox}/usr/bin/busybox") if os.path.exists(path))
+    image = os.path.join(work, "initramfs")
+    subprocess.run([sys.executable, f"{HERE}/initramfs.py", image, kernel, "virtio_pci,virtio_blk,kvm_amd",
+                    f"init={HERE}/init", f"bin/busybox={shell}", "bin/sh=@busybox", f"lab/run.sh={HERE}/run.sh",
+                    f"lab/plan={work}/plan", f"kvmtax/bin={product}/bin", f"kvmtax/libexec={product}/libexec"],
+                   check=True)
+    return image
+
+
+def vmlinuz(kernel):
+    return next(os.path.join(kernel, "boot", name) for name in os.listdir(f"{kernel}/boot"))
+
+
+def boot(work, kernel, image):
+    """Runs the machine. Returns the folder of what it brought out, or None, and the console's text."""
+    disk, console = os.path.join(work, "disk"), os.path.join(work, "console")
+    with open(disk, "wb") as file:
+        file.truncate(256 << 20)
+    command = [
+        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "EPYC", "-smp", "2", "-m", "1024", "-machine", "q35",
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none",
+        "-kernel", vmlinuz(kernel), "-initrd", image, "-serial", f"file:{console}",
+        "-drive", f"file={disk},if=none,id=out,format=raw,cache=unsafe", "-device", "virtio-blk-pci,drive=out",
+        # rcu: emulated CPUs stand still when the machine below is busy. panic=-1: a panic ends the run at once.
+        "-append", "console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check nmi_watchdog=0 "
+                   "rcupdate.rcu_cpu_stall_suppress=1 panic=-1",
+    ]
+    try:
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               timeout=BOOT_SECONDS, check=False)
+        trouble = ended.stderr.decode(errors="replace") if ended.returncode else ""
+    except subprocess.TimeoutExpired:
+        trouble = f"not finished after {BOOT_SECONDS} s\n"
+    text = trouble
+    if os.path.exists(console):
+        with open(console, encoding="utf-8", errors="replace") as file:
+            text = file.read() + trouble
+    out = os.path.join(work, "out")
+    shutil.rmtree(out, ignore_errors=True)
+    try:
+        with tarfile.open(disk, "r:") as files:
+            files.extractall(out, filter="data")
+    except tarfile.TarError:
+        return None, text
+    return (out if os.path.exists(f"{out}/status") else None), text
+
+
+def read(out, name):
+    try:
+        with open(os.path.join(out, name), encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def expected(vcpu):
+    """Exits by reason of a virtual CPU, from what its guest counted. A nested page fault is a page touched, an MMIO
+    access, or one of the pages that the guest itself lies in."""
+    did = vcpu["did"]
+    return {
+        CPUID: did["cpuid"], HLT: did["hlt"], IOIO: did["out"] + did["in"], MSR: did["rdmsr"] + did["wrmsr"],
+        NPF: did["touch"] + did["mmio-write"] + did["mmio-read"] + vcpu["own_pages"],
+    }
+
+
+def witnessed(text):
+    """The kernel's own histogram: hits by thread and reason."""
+    counts = {}
+    for tid, reason, hits in re.findall(r"common_pid:\s*(\d+),\s*exit_reason:\s*(\d+) } hitcount:\s*(\d+)", text):
+        counts.setdefault(int(tid), {})[int(reason)] = int(hits)
+    return counts
+
+
+def reported(report, pid, field):
+    """Exits (or another count of them) by thread and reason of one VM in a JSON report."""
+    machines = [machine for machine in report["vms"] if machine["pid"] == pid]
+    return {vcpu["tid"]: {reason["reason"]: reason[field] for reason in vcpu["reasons"]}
+            for machine in machines for vcpu in machine["vcpus"]}
+
+
+def figures(counts):
+    return ", ".join(f"{NAMES[reason]} {sum(one.get(reason, 0) for one in counts.values())}" for reason in NAMES)
+
+
+def only(counts):
+    """The reasons that the guest decides; interrupts and the like come as they come."""
+    return {tid: {reason: one.get(reason, 0) for reason in NAMES} for tid, one in counts.items()}
+
+
+def asked(options):
+    return dict(zip(DEEDS, (int(count) for count in re.findall(r"--[a-z-]+ (\d+)", options)[1:])))
+
+
+def check_recording(checks, out, name, record, options):
+    log = read(out, f"{name}.log")
+    try:
+        guest = json.loads(read(out, f"{name}.guest.json"))
+    except ValueError:
+        checks.check(False, f"{name}: the guest ran", log)
+        return
+    wanted = asked(options)
+    truth = {vcpu["tid"]: expected(vcpu) for vcpu in guest["vcpus"]}
+    checks.check(all(vcpu["did"] == wanted for vcpu in guest["vcpus"]), f"{name}: the guest did what was drawn", str(guest))
+    seen = witnessed(read(out, f"{name}.hist"))
+    ours = {tid: seen.get(tid, {}) for tid in truth}
+    checks.check(only(ours) == truth, f"{name}: ftrace's histogram equals the guest's counts: {figures(truth)}",
+                 f"guest  {truth}\nftrace {ours}")
+    if not record:
+        return
+    status = read(out, f"{name}.status").strip()
+    checks.check(status == "0", f"{name}: kvmtax record exits with 0", f"status {status}\n{log}")
+    check_report(checks, out, name, "report", f"{name}: accounts", "accounts", record, guest, ours)
+    if "--events" in record:
+        check_report(checks, out, name, "exits", f"{name}: exit records", "exits", record, guest, ours)
+
+
+def check_report(checks, out, name, step, title, rung, record, guest, witness):
+    """One report, made from the accounts or from the exit records of a recording."""
+    log = read(out, f"{name}.{step}.log")
+    try:
+        report = json.loads(log)
+    except ValueError:
+        checks.check(False, f"{title}: the report is JSON", read(out, f"{name}.log") + log[:2000])
+        return
+    truth = {vcpu["tid"]: expected(vcpu) for vcpu in guest["vcpus"]}
+    counted = reported(report, guest["pid"], "exits")
+    checks.check(only(counted) == truth, f"{title} equal the guest's counts: {figures(only(counted))}",
+                 f"guest  {truth}\nkvmtax {counted}")
+    checks.check(counted == witness, f"{title} equal ftrace for every reason: "
+                 f"{sum(sum(one.values()) for one in counted.values())} exits", f"ftrace {witness}\nkvmtax {counted}")
+    # The halt that ends a guest is never followed by an entry; everything else is finished.
+    finished = reported(report, guest["pid"], "finished")
+    last = {tid: one | {HLT: one[HLT] - 1} for tid, one in truth.items()}
+    checks.check(only(finished) == last, f"{title} have every exit but the last halt paired with its entry",
+                 f"wanted {last}\nkvmtax {finished}")
+    trust, capture = report["trust"], report["capture"]
+    attach = "tp_btf" if "btf" in record else "tp"
+    checks.check(trust["lost"] == 0 and trust["lost_records"] == 0 and trust["is_complete"] and not trust["failures"]
+                 and capture["rung"] == rung and capture["attach"] == attach,
+                 f"{title}: nothing lost, the file complete (by {attach})", json.dumps(trust) + json.dumps(capture))
+
+
+def check_all(checks, out, plan_text):
+    checks.check(read(out, "doctor.status").strip() == "0", "doctor: a recording would work", read(out, "doctor.log"))
+    for line in plan_text.splitlines():
+        check_recording(checks, out, *line.split("|"))
+    left = read(out, "left").strip()
+    checks.check(left == "0", "nothing of BPF is held or pinned when all is over", left)
+    for name in sorted(os.listdir(out)):
+        match = re.fullmatch(r"(analyzer\.)?without\.(lib.*)\.log", name)
+        if not match:
+            continue
+        said, status = read(out, name), read(out, name[:-4] + ".status").strip()
+        if match[1] and re.match(r"lib(bpf|elf)\.", match[2]):
+            checks.check(status == "0", f"without {match[2]} the analyzer runs", said)
+        else:
+            package = re.sub(r"\.so\.", "", match[2]).replace("libz1", "zlib1g")
+            program = "the analyzer" if match[1] else "the tracer"
+            checks.check(status == "3" and f"{match[2]} is missing" in said and package in said,
+                         f"without {match[2]} {program} names {package}", said)
+
+
+def main():
+    start = time.monotonic()
+    tarball = sys.argv[1]
+    try:
+        kernel, busybox = packages.fetch()
+    except packages.Unavailable as error:
+        print(f"lab: {error}")
+        return 3
+    plan_text = plan()
+    print(f"lab: {os.path.basename(kernel)}; drawn:\n  " + plan_text.replace("\n", "\n  ").rstrip())
+    checks = Checks()
+    with tempfile.TemporaryDirectory(prefix="kvmtax-lab-") as work:
+        image = build(work, tarball, kernel, busybox, plan_text)
+        for attempt in (1, 2):
+            began = time.monotonic()
+            out, console = boot(work, kernel, image)
+            if out:
+                break
+            print(f"lab: the machine brought nothing out (attempt {attempt} of 2); its console ends:")
+            print("\n".join("  | " + line for line in console.splitlines()[-CONSOLE_LINES:]), flush=True)
+        print("\n".join(line for line in console.splitlines() if line.startswith("lab:")))
+        checks.check(out is not None, f"the machine booted and finished in {time.monotonic() - began:.1f} s")
+        if out:
+            check_all(checks, out, plan_text)
+            if keep := os.environ.get("LAB_KEEP"):
+                shutil.copytree(out, keep, dirs_exist_ok=True)
+    print(f"lab: {'all checks passed' if not checks.failed else f'{checks.failed} checks FAILED'} "
+          f"in {time.monotonic() - start:.1f} s")
+    return 1 if checks.failed else 0
+
+
+sys.exit(main())
