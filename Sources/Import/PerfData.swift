@@ -15,7 +15,7 @@ func importPerfData(
   if !header.isPipe, !source.hasExits { throw header.noExits }
   var replay = Replay()
   let total = Double(max(1, bytes.count))
-  try replay.drain(&source) { progress(min(1, Double($0.position) / total)) }
+  try replay.drain(&source, file: path) { progress(min(1, Double($0.position) / total)) }
   if header.isPipe {
     try source.header.checkFormats()
     try source.header.checkEvents()
@@ -39,9 +39,10 @@ extension PerfHeader {
     while let record = records.next(&damage) {
       if record.type == PerfRecordType.sample { samples &+= 1 }
     }
-    if isCutShort || isPipe && !damage.places.isEmpty {
+    if isCutShort || (isPipe && !damage.places.isEmpty) {
+      let promised = isPipe ? "perf was writing" : "the header promises \(grouped(promisedSize)) bytes"
       throw InputError(
-        file: file, offset: UInt64(bytes.count), found: "cut short",
+        file: file, offset: UInt64(bytes.count), found: "\(promised) and the file is cut short",
         expected: "\(grouped(samples)) samples before the cut are readable, but perf writes its event formats last and "
           + "they are missing.",
         remedy: "Copy the file again.")

@@ -18,6 +18,8 @@ struct PerfHeader {
   private(set) var kernel: String?
   var notes: [String] = []
   var damage = DamageLog()
+  /// Where the records end by what the header says; perf's formats come behind.
+  private(set) var promisedSize: UInt64 = 0
   /// The file ends before its records do.
   private(set) var isCutShort = false
   /// perf did not write the size of the data: it was killed.
@@ -54,12 +56,17 @@ struct PerfHeader {
         remedy: "Copy or record it again.")
     }
     let present = UInt64(bytes.count) - dataOffset
+    promisedSize = dataOffset &+ dataSize
     wasKilled = dataSize == 0
     isCutShort = dataSize > present
     if wasKilled || isCutShort { self.dataSize = present }
     try readAttributes(attributesOffset, attributesSize, each: attributeSize)
+    // without its tail a file ends exactly where its records do
+    if formatsArePromised(features), promisedSize == UInt64(bytes.count) { isCutShort = true }
     if !wasKilled, !isCutShort { readFeatures(features, at: dataOffset + dataSize) }
   }
+
+  private func formatsArePromised(_ features: [UInt64]) -> Bool { (features.first ?? 0) & 2 != 0 }
 
   private static func cut(_ file: String, _ bytes: UnsafeRawBufferPointer) -> InputError {
     InputError(

@@ -19,10 +19,12 @@ struct JSONWriter {
     }
   }
 
-  /// `"key": …`; the body writes the value.
+  /// `"key": …`; keys are ours and need no escaping; the body writes the value.
   mutating func field(_ key: String, _ body: (inout JSONWriter) -> Void) {
     separate()
-    text += "\(quoted(key)): "
+    text += "\""
+    text += key
+    text += "\": "
     body(&self)
   }
 
@@ -61,10 +63,17 @@ struct JSONWriter {
     newLine()
   }
 
-  private mutating func newLine() { text += "\n" + String(repeating: " ", count: 2 * level) }
+  private mutating func newLine() {
+    text += "\n"
+    for _ in 0..<level { text += "  " }
+  }
 
   /// Escapes what JSON demands, and everything that a terminal would act upon: no loss, and safe to look at.
   private func quoted(_ value: String) -> String {
+    let isPlain = value.utf8.allSatisfy {
+      0x20 <= $0 && $0 < 0x7f && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\")
+    }
+    if isPlain { return "\"\(value)\"" }
     var quoted = "\""
     for scalar in value.unicodeScalars {
       switch scalar {

@@ -48,17 +48,19 @@ public struct ReportBuilder {
 
   /// The report.
   public func report() -> Report {
-    let machines = ledger.vms.map(machine).sorted { first, second in
+    // merged once per VM, and the VMs' once more: there can be thousands of vCPUs
+    let accounts = ledger.vms.map { merged($0.vcpus.flatMap(\.accounts)) }
+    let machines = zip(ledger.vms, accounts).map(machine).sorted { first, second in
       first.section.headline.virtNanoseconds > second.section.headline.virtNanoseconds
     }
-    let totals = section(ledger.vcpus, accounts: merged(ledger.vcpus.flatMap(\.accounts)))
+    let totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
     return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
   }
 
-  private func machine(_ vm: VirtualMachine) -> Report.Machine {
+  private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
     Report.Machine(
-      pid: vm.pid, vmid: vm.vmid, name: vm.name,
-      section: section(vm.vcpus, accounts: merged(vm.vcpus.flatMap(\.accounts))), vcpus: vm.vcpus.map(thread))
+      pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section(vm.vcpus, accounts: accounts),
+      vcpus: vm.vcpus.map(thread))
   }
 
   private func thread(_ vcpu: VCPU) -> Report.Thread {

@@ -153,7 +153,8 @@ public struct TextReport: Renderer {
     let file = quoted(style.name(report.capture.file))
     var hints: [String] = []
     if report.vms.count > 1 { hints.append("kvmtax report --vm NAME \(file)") }
-    if !isVerbose { hints.append("kvmtax report -v \(file)") }
+    let chosen = report.filter.map { "--vm \(quoted(style.name($0))) " } ?? ""
+    if !isVerbose { hints.append("kvmtax report -v \(chosen)\(file)") }
     if let next = hints.first { page.text("Next: \(next)") }
   }
 

@@ -130,10 +130,22 @@ struct AccountTable: ~Copyable {
     kt_row_mutable_state_ns(known)!.update(from: kt_row_state_ns(row)!, count: SnapshotFormat.states)
   }
 
+  /// Takes over how many exits were unpaired: they have no records.
+  mutating func takeUnpaired(from other: borrowing AccountTable) {
+    for number in 0..<other.rowCount where other.rows[number].unpaired > 0 {
+      let row = other.rows[number]
+      guard let own = self.row(thread: row.thread, isa: UInt8(truncatingIfNeeded: row.isa), reason: row.reason) else {
+        refused &+= row.unpaired
+        continue
+      }
+      rows[own].unpaired = row.unpaired
+    }
+  }
+
   // MARK: Hashing
 
   @inline(__always) private func hash(_ value: UInt64) -> Int {
-    Int(truncatingIfNeeded: value &* multiplier >> 32)
+    Int(truncatingIfNeeded: (value &* multiplier) >> 32)
   }
 
   @inline(__always) private func hash(_ thread: UInt32, _ isa: UInt8, _ reason: UInt32) -> Int {

@@ -96,6 +96,9 @@ public struct TracedProcess: Equatable, Sendable, Entry {
   /// Further facts that the allow-list lets through.
   public var facts: [CaptureFact] = []
 
+  /// A reader takes no more facts than this.
+  static let factLimit = 16
+
   /// A process of which nothing else is known.
   public init(
     pid: UInt32, startNanoseconds: UInt64 = 0, name: String? = nil, vmid: UInt32? = nil, facts: [CaptureFact] = []
@@ -126,7 +129,7 @@ public struct TracedProcess: Equatable, Sendable, Entry {
     let name = entry.text()
     self.name = name.isEmpty ? nil : name
     var rest = entry.number()
-    while rest > 0, !entry.isAtEnd {
+    while rest > 0, !entry.isAtEnd, facts.count < TracedProcess.factLimit {
       facts.append(CaptureFact(reading: &entry))
       rest -= 1
     }
@@ -203,7 +206,7 @@ public struct CPULosses: Equatable, Sendable, Entry {
     cpu = entry.number32()
     ring = entry.number32()
     counts = []
-    while !entry.isAtEnd { counts.append(entry.number()) }
+    while !entry.isAtEnd, counts.count < 16 { counts.append(entry.number()) }
   }
 }
 

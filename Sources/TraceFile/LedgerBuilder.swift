@@ -5,19 +5,22 @@ import CKvmtax
 struct LedgerBuilder {
   private(set) var ledger = Ledger()
   private(set) var notes: [String] = []
-  private let quietGaps: [TraceGap]
+  /// When the programs went quiet, in order.
+  private let quietGaps: [UInt64]
   private let endNanoseconds: UInt64
   private var vmIndex: [UInt32: Int] = [:]
   private var tgids: [UInt32: UInt32] = [:]
   private var vcpus: [(pid: UInt32, vcpu: VCPU)] = []
   private var partialHistograms: UInt64 = 0
+  /// vCPUs whose states did not sum to their wall time.
+  private var unbalanced: UInt64 = 0
   private var coveredExits: UInt64 = 0
   private var partialExits: UInt64 = 0
   private var finishedExits: UInt64 = 0
   private var recordedExits: UInt64 = 0
 
   init(quietGaps: [TraceGap], endNanoseconds: UInt64) {
-    self.quietGaps = quietGaps
+    self.quietGaps = quietGaps.map(\.fromNanoseconds).sorted()
     self.endNanoseconds = endNanoseconds
   }
 
@@ -42,21 +45,15 @@ struct LedgerBuilder {
     }
   }
 
-  /// States and unpaired exits from the snapshots, finished exits from the records.
+  /// States from the snapshots; accounts from the records, which the unpaired exits were added to.
   mutating func build(_ snapshots: borrowing SnapshotAccounts, records: borrowing AccountTable) {
     var rowsOfThread: [UInt32: UInt32] = [:]
     for number in 0..<records.slotCount { rowsOfThread[records.slots[number].thread] = UInt32(number) }
     for number in 0..<snapshots.table.slotCount {
       let slot = snapshots.table.slots[number]
       finishedExits &+= slot.finished
-      var accounts: [ExitAccount] = []
-      if let other = rowsOfThread.removeValue(forKey: slot.thread) {
-        accounts = self.accounts(records, slot: records.slots[Int(other)])
-      }
-      for known in self.accounts(snapshots.table, slot: slot) where known.unpaired > 0 {
-        let index = index(of: known, in: &accounts)
-        accounts[index].unpaired = known.unpaired
-      }
+      let other = rowsOfThread.removeValue(forKey: slot.thread)
+      let accounts = other.map { self.accounts(records, slot: records.slots[Int($0)]) } ?? []
       add(slot, accounts, holes: snapshots.holes)
     }
     // threads that are in no readable snapshot
@@ -74,6 +71,9 @@ struct LedgerBuilder {
 
   /// Names VMs and vCPUs, and puts them into their order.
   mutating func name(processes: [TracedProcess], threads: [TracedThread]) {
+    if unbalanced > 0 {
+      notes.append("the states of \(grouped(unbalanced)) vCPUs did not sum to the time that they were observed")
+    }
     var known: [UInt32: TracedThread] = [:]
     for thread in threads { known[thread.thread] = thread }
     for (pid, vcpu) in vcpus {
@@ -127,6 +127,7 @@ struct LedgerBuilder {
     var accounts = accounts
     var slot = slot
     if slot.sequence == 0 { recover(&slot, accounts) }
+    balance(&slot)
     // a thread that never entered or left a guest is no vCPU
     guard slot.exits > 0 || slot.entries > 0 || !accounts.isEmpty else { return }
     if slot.in_exit != 0 {
@@ -148,8 +149,27 @@ struct LedgerBuilder {
   private func certainUntil(_ slot: kt_slot, holes: [UInt64?]) -> UInt64 {
     var until = endNanoseconds
     if Int(slot.epoch) < holes.count { until = min(until, holes[Int(slot.epoch)] ?? 0) }
-    for gap in quietGaps where gap.fromNanoseconds >= slot.since_ns { until = min(until, gap.fromNanoseconds) }
-    return until
+    // the first gap that begins at or behind the thread's last event
+    var (low, high) = (0, quietGaps.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if quietGaps[middle] < slot.since_ns { low = middle + 1 } else { high = middle }
+    }
+    return low < quietGaps.count ? min(until, quietGaps[low]) : until
+  }
+
+  /// States that do not sum to the time the thread was observed: what is missing is unknown, what is too much was observed
+  /// earlier; and the report says so.
+  private mutating func balance(_ slot: inout kt_slot) {
+    let sum = withUnsafePointer(to: &slot) { SnapshotFormat.sum(kt_slot_state_ns($0)) }
+    let wall = slot.since_ns &- slot.first_ns
+    guard sum != wall else { return }
+    unbalanced &+= 1
+    if slot.first_ns <= slot.since_ns, sum < wall {
+      withUnsafeMutablePointer(to: &slot) { kt_slot_mutable_state_ns($0)[Int(KT_UNKNOWN.rawValue)] &+= wall &- sum }
+    } else {
+      slot.first_ns = slot.since_ns &- sum
+    }
   }
 
   /// A thread of which only rows or records are left: observed for as long as these took.

@@ -142,25 +142,29 @@ public struct SnapshotCursor: ~Copyable {
     rowStorage.pointee.min_ns = entry.number()
     rowStorage.pointee.max_ns = entry.number(from: rowStorage.pointee.min_ns)
     let hasHistogram = fields & Field.histogram != 0
-    if hasHistogram {
-      rowHasBuckets = true
-      let buckets = kt_row_mutable_buckets(rowStorage)!
-      var used = entry.number()
-      var bucket: UInt64 = 0
-      while used > 0, !entry.isShort {
-        bucket &+= entry.number()
-        let count = entry.number32()
-        guard bucket < UInt64(Histogram.bucketCount) else { return nil }
-        buckets[Int(bucket)] = count
-        bucket &+= 1
-        used &-= 1
-      }
-    }
+    if hasHistogram, !decodeHistogram(&entry) { return nil }
     rowStorage.pointee.unpaired = fields & Field.unpaired != 0 ? entry.number() : 0
     let total = fields & Field.total != 0 ? entry.number() : nil
     let sum = SnapshotCursor.readStates(&entry, mask, into: kt_row_mutable_state_ns(rowStorage))
     rowStorage.pointee.total_ns = total ?? sum
     return entry.isShort ? nil : hasHistogram
+  }
+
+  /// False when a bucket does not exist.
+  private mutating func decodeHistogram(_ entry: inout ByteReader) -> Bool {
+    rowHasBuckets = true
+    let buckets = kt_row_mutable_buckets(rowStorage)!
+    var used = entry.number()
+    var bucket: UInt64 = 0
+    while used > 0, !entry.isShort {
+      bucket &+= entry.number()
+      let count = entry.number32()
+      guard bucket < UInt64(Histogram.bucketCount) else { return false }
+      buckets[Int(bucket)] = count
+      bucket &+= 1
+      used &-= 1
+    }
+    return true
   }
 
   /// Reads the states of the mask, sets all others to 0, and gives the sum. States that this version does not know are

@@ -33,6 +33,7 @@ public struct SnapshotEncoder: ~Copyable {
   private var parts: [ByteWriter] = []
   private var part = ByteWriter()
   private var entry = ByteWriter()
+  private var serial = ByteWriter()
   private var clocks = Clocks(monotonicNanoseconds: 0, boottimeNanoseconds: 0, realtimeNanoseconds: 0, tsc: 0)
   private var detail = Detail.changes
   private var number: UInt64 = 0
@@ -102,7 +103,8 @@ public struct SnapshotEncoder: ~Copyable {
     rowCount += 1
   }
 
-  /// Appends the snapshot, in blocks of at most 256 KiB. When it fails, the next snapshot holds everything.
+  /// Appends the snapshot, in blocks of at most 256 KiB. When it fails, the next snapshot holds everything that is added
+  /// again. `usingReserve`: it may use the writer's reserve but for what the last notes and the end need.
   public mutating func write(to writer: inout TraceWriter, usingReserve: Bool = false) throws(TraceWriteError) {
     parts.append(part)
     for (index, entries) in parts.enumerated() {
@@ -145,7 +147,7 @@ public struct SnapshotEncoder: ~Copyable {
       part.removeAll()
       previousThread = 0
     }
-    var serial = ByteWriter()
+    serial.removeAll()
     serial.append(from: UInt64(previousThread), to: UInt64(thread))
     part.append(UInt64(serial.bytes.count + entry.bytes.count))
     part.append(contentsOf: serial)
@@ -154,28 +156,9 @@ public struct SnapshotEncoder: ~Copyable {
   }
 
   private mutating func encode(_ slot: UnsafePointer<kt_slot>) {
-    typealias Field = SnapshotFormat.ThreadField
     let value = slot.pointee
     let states = kt_slot_state_ns(slot)!
-    let finished = SnapshotFormat.finished(value)
-    let steps = SnapshotFormat.steps(value)
-    let first = value.since_ns &- SnapshotFormat.sum(states)
-    var fields: UInt64 = 0
-    if value.vcpu != UInt16(KT_NO_VCPU) { fields |= Field.vcpu }
-    if value.in_exit != 0 { fields |= Field.openExit }
-    if value.ended != 0 { fields |= Field.ended }
-    if value.entries != value.finished { fields |= Field.entries }
-    if value.finished != finished { fields |= Field.finished }
-    if value.userspace_exits != 0 { fields |= Field.userspaceExits }
-    if value.wakeups != 0 { fields |= Field.wakeups }
-    if value.unpaired_exits != 0 { fields |= Field.unpairedExits }
-    if value.unpaired_entries != 0 { fields |= Field.unpairedEntries }
-    if value.first_ns != first { fields |= Field.first }
-    if value.steps != steps { fields |= Field.steps }
-    if value.missed != 0 { fields |= Field.missed }
-    if value.backwards != 0 { fields |= Field.backwards }
-    if value.overflow_exits != 0 { fields |= Field.overflow }
-    if value.features != 0 { fields |= Field.features }
+    let fields = SnapshotFormat.fields(slot)
     let mask = SnapshotFormat.mask(states)
     entry.removeAll()
     entry.append(SnapshotFormat.threadKind)
@@ -186,6 +169,12 @@ public struct SnapshotEncoder: ~Copyable {
     entry.append(UInt64(value.state))
     entry.append(from: value.since_ns, to: clocks.monotonicNanoseconds)
     entry.append(value.exits)
+    appendOptional(fields, of: value, first: value.since_ns &- SnapshotFormat.sum(states))
+    appendStates(states, mask)
+  }
+
+  private mutating func appendOptional(_ fields: UInt64, of value: kt_slot, first: UInt64) {
+    typealias Field = SnapshotFormat.ThreadField
     if fields & Field.vcpu != 0 { entry.append(UInt64(value.vcpu)) }
     if fields & Field.openExit != 0 {
       entry.append(UInt64(value.isa))
@@ -193,13 +182,13 @@ public struct SnapshotEncoder: ~Copyable {
       entry.append(from: value.exit_ns, to: value.since_ns)
     }
     if fields & Field.entries != 0 { entry.append(from: value.finished, to: value.entries) }
-    if fields & Field.finished != 0 { entry.append(from: finished, to: value.finished) }
+    if fields & Field.finished != 0 { entry.append(from: SnapshotFormat.finished(value), to: value.finished) }
     if fields & Field.userspaceExits != 0 { entry.append(value.userspace_exits) }
     if fields & Field.wakeups != 0 { entry.append(value.wakeups) }
     if fields & Field.unpairedExits != 0 { entry.append(value.unpaired_exits) }
     if fields & Field.unpairedEntries != 0 { entry.append(value.unpaired_entries) }
     if fields & Field.first != 0 { entry.append(from: first, to: value.first_ns) }
-    if fields & Field.steps != 0 { entry.append(from: steps, to: value.steps) }
+    if fields & Field.steps != 0 { entry.append(from: SnapshotFormat.steps(value), to: value.steps) }
     if fields & Field.missed != 0 { entry.append(value.missed) }
     if fields & Field.backwards != 0 { entry.append(value.backwards) }
     if fields & Field.overflow != 0 {
@@ -207,7 +196,6 @@ public struct SnapshotEncoder: ~Copyable {
       entry.append(value.overflow_ns)
     }
     if fields & Field.features != 0 { entry.append(UInt64(value.features)) }
-    appendStates(states, mask)
   }
 
   private mutating func encode(_ row: UnsafePointer<kt_row>, histogram: Bool) {

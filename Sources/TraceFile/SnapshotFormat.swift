@@ -60,4 +60,27 @@ enum SnapshotFormat {
 
   /// `finished` of a slot as its other counters give it.
   static func finished(_ slot: kt_slot) -> UInt64 { slot.exits &- UInt64(slot.in_exit) &- slot.unpaired_exits }
+
+  /// The fields of a slot that a reader would not guess.
+  static func fields(_ slot: UnsafePointer<kt_slot>) -> UInt64 {
+    typealias Field = ThreadField
+    let value = slot.pointee
+    var fields: UInt64 = 0
+    if value.vcpu != UInt16(KT_NO_VCPU) { fields |= Field.vcpu }
+    if value.in_exit != 0 { fields |= Field.openExit }
+    if value.ended != 0 { fields |= Field.ended }
+    if value.entries != value.finished { fields |= Field.entries }
+    if value.finished != finished(value) { fields |= Field.finished }
+    if value.userspace_exits != 0 { fields |= Field.userspaceExits }
+    if value.wakeups != 0 { fields |= Field.wakeups }
+    if value.unpaired_exits != 0 { fields |= Field.unpairedExits }
+    if value.unpaired_entries != 0 { fields |= Field.unpairedEntries }
+    if value.first_ns != value.since_ns &- sum(kt_slot_state_ns(slot)) { fields |= Field.first }
+    if value.steps != steps(value) { fields |= Field.steps }
+    if value.missed != 0 { fields |= Field.missed }
+    if value.backwards != 0 { fields |= Field.backwards }
+    if value.overflow_exits != 0 { fields |= Field.overflow }
+    if value.features != 0 { fields |= Field.features }
+    return fields
+  }
 }

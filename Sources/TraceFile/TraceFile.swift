@@ -4,7 +4,7 @@
 /// - Writing: `TraceWriter` appends blocks to an open file; `SnapshotEncoder` decides what a snapshot must hold and hands
 ///   it to the writer.
 /// - Reading: `readTrace` gives a whole file as `TraceContents`; `forEachExitBatch` lends the exit records; `TraceBlocks`
-///   walks over the blocks, the damaged ones included; `SnapshotCursor` decodes one snapshot block.
+///   walks over the blocks, the damaged ones included; `forEachSnapshotBlock` gives the snapshots one by one.
 ///
 /// Nothing in a file is believed: lengths, counts and numbers are checked before they are used.
 public enum TraceFormat {

@@ -73,7 +73,7 @@ struct TraceReader: ~Copyable {
   private var unreportedDamage = 0
   private var unreadableEntries = 0
   private var missingFields: [String] = []
-  private var listBytes = 0
+  private var listCost = 0
   private var lastRecordEnd: UInt64 = 0
   private var processIndex: [UInt64: Int] = [:]
   private var threadIndex: [UInt32: Int] = [:]
@@ -81,8 +81,8 @@ struct TraceReader: ~Copyable {
 
   /// A file that is nothing but damage is not reported place by place.
   static let damageLimit = 1000
-  /// Lists (names, texts, notes) are kept up to so many bytes.
-  static let listLimit = 256 << 20
+  /// Lists (names, texts, notes) are kept as long as their bytes, and 64 more per entry, do not exceed this.
+  static let listLimit = 128 << 20
 
   init(path: String, rung: TraceRung) {
     self.rung = rung
@@ -187,16 +187,13 @@ struct TraceReader: ~Copyable {
   // MARK: Lists
 
   private mutating func list<Item: Entry>(_ payload: UnsafeRawBufferPointer) -> [Item] {
-    guard listBytes <= TraceReader.listLimit else {
-      unreadableEntries += 1
-      return []
-    }
-    listBytes += payload.count
+    listCost += payload.count
     var items: [Item] = []
     var reader = ByteReader(payload)
     while !reader.isAtEnd {
       var entry = reader.entry()
-      guard !reader.isShort else {
+      listCost += 64
+      guard !reader.isShort, listCost <= TraceReader.listLimit else {
         unreadableEntries += 1
         break
       }
@@ -284,6 +281,7 @@ struct TraceReader: ~Copyable {
     var ledger = LedgerBuilder(
       quietGaps: quiet, endNanoseconds: snapshots.lastClocks?.monotonicNanoseconds ?? lastRecordEnd)
     if usesRecords {
+      records.takeUnpaired(from: snapshots.table)
       ledger.build(snapshots, records: records)
     } else {
       ledger.build(snapshots)

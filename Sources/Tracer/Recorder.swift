@@ -136,6 +136,13 @@ final class Recorder {
     if let vendor = cpu.vendor { facts.append(CaptureFact(key: CaptureFact.Key.cpuVendor, value: vendor)) }
     if let model = cpu.model { facts.append(CaptureFact(key: CaptureFact.Key.cpuModel, value: model)) }
     try file.append(facts)
+    if options.proxy {
+      try file.append(
+        TraceNote(
+          monotonicNanoseconds: monotonicNanoseconds(), code: "proxy",
+          text: "kvm_userspace_exit and kvm_fpu were recorded in place of kvm_exit and kvm_entry: counts are real, "
+            + "states and overhead mean nothing."))
+    }
     try file.append(
       layouts.texts.map {
         FormatText(system: $0.system, name: $0.event, text: String(decoding: $0.text, as: UTF8.self))

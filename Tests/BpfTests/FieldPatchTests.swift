@@ -1,4 +1,6 @@
+import BpfImages
 import CBpf
+import CKvmtax
 import Glibc
 import TestSupport
 import Testing
@@ -80,6 +82,19 @@ import Testing
     #expect(throws: FieldPatchError.strayOffset(0x4004)) {
       try patch([FieldPatchTests.load(FieldPatchTests.word, 0x4004)], nil)
     }
+  }
+
+  /// A load far into a map's value would look like a placeholder: the product's programs have none, and read every field.
+  @Test func theTracersProgramsReadTheirFieldsAndNothingElseSoFarAway() throws {
+    let object = try BpfObject(base64: kvmObject, name: "kvm")
+    var read: Set<UInt32> = []
+    for program in object.programs {
+      try object.patchFields(program: program) { field in
+        read.insert(field)
+        return nil
+      }
+    }
+    #expect(read == Set(0..<UInt32(KT_FIELDS.rawValue)))
   }
 
   /// raw_sys_enter: `long id` at 8, `unsigned long args[6]` from 16 on, in every kernel.

@@ -1,4 +1,5 @@
 import Formats
+import TestSupport
 import Testing
 
 @Suite struct EventFormatTests {
@@ -15,6 +16,14 @@ import Testing
 
   @Test func thereAreTextsOfBothKernels() {
     #expect(Fixture.all.contains("6.1/kvm_exit") && Fixture.all.contains("6.18/kvm_exit"))
+  }
+
+  @Test(arguments: FormatText.kvmExits.map(\.kernel)) func olderLayoutsAreReadAlike(kernel: String) throws {
+    let fields = try #require(FormatText.kvmExits.first { $0.kernel == kernel }).fields
+    let text = FormatText.make(name: "kvm_exit", id: 7, fields: fields)
+    let ours = try EventFormat(text: text, system: "kvm")
+    #expect(ours == (try EventFormat(kernelText: Array(text.utf8), system: "kvm")))
+    #expect(ours.fields.dropFirst(4).map(\.name) == fields.map(\.name))
   }
 
   @Test func arraysAreToldFromIntegers() throws {

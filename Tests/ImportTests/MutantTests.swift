@@ -8,12 +8,8 @@ import Testing
 /// tools that the formats belong to. Nothing here says what must come out; the tools do, each time.
 @Suite struct MutantTests {
   static let numbers = 0..<50
-  static let traceCmdBlocker = CountingTool.traceCmd.blocker(needing: SampleTraces.traceDat)
-  static let perfBlocker = CountingTool.perf.blocker(needing: SampleTraces.perfData)
 
-  @Test(
-    .enabled(if: traceCmdBlocker == nil, Comment(rawValue: traceCmdBlocker ?? "")),
-    arguments: SampleTraces.traceDat, numbers)
+  @Test(.needsTool("trace-cmd"), arguments: SampleTraces.traceDat, numbers)
   func aTraceDatGivesTraceCmdsCountsAndTimes(sample: String, number: Int) throws {
     let file = try MutantFile(ofTraceDat: sample, number: number)
     let evidence = try importTrace(try MappedFile(path: file.path))
@@ -22,6 +18,7 @@ import Testing
     // first of all: the file says what the mutant holds
     let written = try RecordPairing(file.mutant.records, events: file.mutant.events)
     #expect(report.threads == written.threads, "\(file.origin)")
+    #expect(!report.threads.isEmpty, "\(file.origin)")
     for thread in Set(ours.keys).union(report.threads.keys).sorted() {
       #expect(ours[thread] == report.threads[thread], "thread \(thread), \(file.origin)")
     }
@@ -30,8 +27,7 @@ import Testing
     for vcpu in evidence.ledger.vcpus { #expect(vcpu.states.total == vcpu.wallNanoseconds, "\(file.origin)") }
   }
 
-  @Test(
-    .enabled(if: perfBlocker == nil, Comment(rawValue: perfBlocker ?? "")), arguments: SampleTraces.perfData, numbers)
+  @Test(.needsTool("perf"), arguments: SampleTraces.perfData, numbers)
   func aPerfDataGivesPerfsCountsAndTimes(sample: String, number: Int) throws {
     let file = try MutantFile(ofPerfData: sample, number: number)
     let evidence = try importTrace(try MappedFile(path: file.path))
@@ -41,13 +37,15 @@ import Testing
     let names = try SampleTraces.perfNames(sample)
     try expect(ours, minus: written.beforeFirstEntry, toEqual: PerfReport(of: file.path), names, file.origin)
     // the same for one vCPU alone
-    guard let vcpu = written.vcpus.values.randomElement() else { return }
+    let vcpus = Set(written.vcpus.values).sorted()
+    guard !vcpus.isEmpty else { return }
+    let vcpu = vcpus[number % vcpus.count]
     let its = ours.filter { written.vcpus[$0.key] == vcpu }
     let early = try RecordPairing(
       file.mutant.records.filter { written.vcpus[$0.thread] == vcpu }, events: file.mutant.events)
     try expect(
       its, minus: early.beforeFirstEntry, toEqual: PerfReport(of: file.path, vcpu: vcpu), names,
-      "vCPU \(vcpu) of \(file.origin)")
+      "vCPU \(vcpu) of \(file.origin)", oneVCPU: true)
   }
 
   /// What we count, by thread and reason, in the terms of the oracles.
@@ -55,14 +53,8 @@ import Testing
     var threads: [UInt32: [ReasonKey: PairedExits]] = [:]
     for vcpu in evidence.ledger.vcpus {
       for account in vcpu.accounts {
-        var exits = PairedExits()
-        exits.exits = account.exits
-        exits.finished = account.finished
-        exits.totalNanoseconds = account.totalNanoseconds
-        exits.minNanoseconds = account.minNanoseconds
-        exits.maxNanoseconds = account.maxNanoseconds
         threads[vcpu.tid, default: [:]][ReasonKey(isa: account.isa, reason: account.reason), default: PairedExits()]
-          .add(exits)
+          .add(PairedExits(account))
       }
     }
     return threads
@@ -71,34 +63,51 @@ import Testing
   /// perf prints times as µs with two decimals: off by up to 5 ns each, the mean too.
   private func expect(
     _ ours: [UInt32: [ReasonKey: PairedExits]], minus early: [ReasonKey: PairedExits], toEqual report: PerfReport,
-    _ names: PerfReasonNames, _ origin: String
+    _ names: PerfReasonNames, _ origin: String, oneVCPU: Bool = false
   ) {
-    var counts: [String: (samples: UInt64, nanoseconds: UInt64)] = [:]
-    for (key, exits) in ours.values.joined() where exits.finished > 0 {
-      counts[names.name(key.reason), default: (0, 0)].samples += exits.finished
-      counts[names.name(key.reason), default: (0, 0)].nanoseconds += exits.totalNanoseconds
-    }
+    var counts: [String: PairedExits] = [:]
+    for (key, exits) in ours.values.joined() { counts[names.name(key.reason), default: PairedExits()].add(exits) }
     // perf takes nothing from a thread before its first kvm_entry (docs/compared-with-perf.md)
-    for (key, exits) in early where exits.finished > 0 {
-      counts[names.name(key.reason), default: (0, 0)].samples -= exits.finished
-      counts[names.name(key.reason), default: (0, 0)].nanoseconds -= exits.totalNanoseconds
+    var withoutEarly = counts
+    for (key, exits) in early {
+      withoutEarly[names.name(key.reason)]?.finished -= exits.finished
+      withoutEarly[names.name(key.reason)]?.totalNanoseconds -= exits.totalNanoseconds
     }
-    counts = counts.filter { $0.value.samples > 0 }
-    var printed: [String: (samples: UInt64, microseconds: Double)] = [:]
-    for row in report.rows {
-      printed[row.name, default: (0, 0)].samples += row.samples
-      printed[row.name, default: (0, 0)].microseconds += row.meanMicroseconds * Double(row.samples)
+    withoutEarly = withoutEarly.filter { $0.value.finished > 0 }
+    #expect(Set(withoutEarly.keys) == Set(report.rows.map(\.name)), "\(origin)")
+    // perf prints several rows of one name for numbers that it does not know
+    for (name, rows) in Dictionary(grouping: report.rows, by: \.name) {
+      guard let count = withoutEarly[name] else { continue }
+      let samples = rows.reduce(0) { $0 + $1.samples }
+      let microseconds = rows.reduce(0) { $0 + $1.meanMicroseconds * Double($1.samples) }
+      #expect(count.finished == samples, "\(name), \(origin)")
+      #expect(near(count.totalNanoseconds, microseconds, times: samples), "\(name), \(origin)")
+      guard count.finished == counts[name]?.finished else { continue }
+      #expect(near(count.maxNanoseconds, rows.map(\.maxMicroseconds).max() ?? 0), "\(name), \(origin)")
+      // with --vcpu, perf 6.1 prints 0.00us for the least
+      if !oneVCPU {
+        #expect(near(count.minNanoseconds, rows.map(\.minMicroseconds).min() ?? 0), "\(name), \(origin)")
+      }
     }
-    #expect(Set(counts.keys) == Set(printed.keys), "\(origin)")
-    for (name, row) in printed {
-      guard let count = counts[name] else { continue }
-      #expect(count.samples == row.samples, "\(name), \(origin)")
-      let difference = abs(Double(count.nanoseconds) / 1000 - row.microseconds)
-      #expect(difference <= 0.0051 * Double(row.samples), "\(name), \(origin)")
-    }
-    let samples = counts.values.reduce(0) { $0 + $1.samples }
-    let microseconds = Double(counts.values.reduce(0) { $0 + $1.nanoseconds }) / 1000
-    #expect(samples == report.totalSamples, "\(origin)")
-    #expect(abs(microseconds - report.totalMicroseconds) <= 0.0051, "\(origin)")
+    #expect(withoutEarly.values.reduce(0) { $0 + $1.finished } == report.totalSamples, "\(origin)")
+    let total = withoutEarly.values.reduce(0) { $0 + $1.totalNanoseconds }
+    #expect(near(total, report.totalMicroseconds), "\(origin)")
+  }
+
+  /// Equal but for perf's rounding to 0.01 µs of each of so many numbers.
+  private func near(_ nanoseconds: UInt64, _ microseconds: Double, times count: UInt64 = 1) -> Bool {
+    abs(Double(nanoseconds) / 1000 - microseconds) <= 0.0051 * Double(count)
+  }
+}
+
+extension PairedExits {
+  /// What we counted, in the terms of the oracles.
+  init(_ account: ExitAccount) {
+    self.init()
+    exits = account.exits
+    finished = account.finished
+    totalNanoseconds = account.totalNanoseconds
+    minNanoseconds = account.minNanoseconds
+    maxNanoseconds = account.maxNanoseconds
   }
 }

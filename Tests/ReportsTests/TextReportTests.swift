@@ -119,6 +119,14 @@ import Testing
     #expect(text.contains("trace.dat does not say which VM a thread belongs to"))
   }
 
+  @Test func theNextCommandCanBePasted() throws {
+    var evidence = Scenes.several()
+    evidence.capture.file = "last night's trace.kvmtax"
+    evidence.ledger.vms[0].name = "a b"
+    let text = TextReport().render(try ReportBuilder(evidence, vm: "a b").report())
+    #expect(text.contains("\nNext: kvmtax report -v --vm 'a b' 'last night'\\''s trace.kvmtax'\n"))
+  }
+
   @Test func unknownReasonsAreShownByNumber() throws {
     let text = TextReport().render(try ReportBuilder(Scenes.damaged()).report())
     #expect(text.contains("reason 0x2a"))

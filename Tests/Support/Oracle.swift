@@ -15,9 +15,16 @@ public struct Oracle {
   private struct Thread {
     var tid: UInt32
     var tgid: UInt32
+    var cpu: UInt32
     var happenings: [Happening]
   }
+  private struct Loss {
+    var cpu: UInt32
+    var from: UInt64
+    var to: UInt64
+  }
   private var threads: [Thread] = []
+  private var losses: [Loss] = []
 
   /// Without events.
   public init() {}
@@ -29,12 +36,28 @@ public struct Oracle {
 
   /// Takes the next event.
   public mutating func take(_ event: kt_event) {
-    if let index = threads.lastIndex(where: { $0.tid == event.tid }),
-      threads[index].tgid == event.tgid || threads[index].tgid == 0 || event.tgid == 0
-    {
-      threads[index].happenings.append(.event(event))
+    let known = threads.lastIndex { $0.tid == event.tid }
+    if let known, threads[known].tgid == event.tgid || threads[known].tgid == 0 || event.tgid == 0 {
+      // rule: who comes to a CPU that lost events since may have been there then
+      if threads[known].cpu != event.cpu, let loss = losses.last(where: { $0.cpu == event.cpu }),
+        History(threads[known].happenings).lastTime < loss.to
+      {
+        threads[known].happenings.append(.gap(from: loss.from, to: loss.to))
+      }
+      threads[known].cpu = event.cpu
+      threads[known].happenings.append(.event(event))
     } else {
-      threads.append(Thread(tid: event.tid, tgid: event.tgid, happenings: [.event(event)]))
+      threads.append(Thread(tid: event.tid, tgid: event.tgid, cpu: event.cpu, happenings: [.event(event)]))
+    }
+  }
+
+  /// A CPU's events between the two times were lost.
+  public mutating func takeLoss(cpu: UInt32, from start: UInt64, to end: UInt64) {
+    losses.append(Loss(cpu: cpu, from: start, to: end))
+    // rule: who was last seen on that CPU is unknown from then on, unless it was seen after the loss
+    for index in threads.indices
+    where threads[index].cpu == cpu && History(threads[index].happenings).lastTime <= end {
+      threads[index].happenings.append(.gap(from: start, to: end))
     }
   }
 
@@ -120,6 +143,9 @@ struct History {
     if case .gap(_, let end) = happening { return end }
     return 0
   }
+
+  /// The last time that counted.
+  var lastTime: UInt64 { marks.last?.time ?? firstTime }
 
   func count(of kind: kt_kind) -> UInt64 {
     UInt64(all.count { if case .event(let event) = $0 { event.kind == UInt8(kind.rawValue) } else { false } })
@@ -237,7 +263,7 @@ struct History {
 
   func describe(_ vcpu: inout VCPU) {
     vcpu.firstNanoseconds = firstTime
-    vcpu.lastNanoseconds = marks.last?.time ?? firstTime
+    vcpu.lastNanoseconds = lastTime
     for piece in pieces { vcpu.states[piece.state] += piece.end - piece.start }
     vcpu.exits = count(of: KT_EXIT)
     vcpu.entries = count(of: KT_ENTRY)

@@ -70,6 +70,44 @@ import Testing
     }
   }
 
+  @Test func recordsAreLentInPlaceAndSnapshotsGivenInOrder() throws {
+    let file = try ScratchFile()
+    let host = FakeHost(threads: 3)
+    var writer = try TraceWriter(descriptor: file.descriptor)
+    var encoder = SnapshotEncoder()
+    var written: [kt_exit_record] = []
+    for _ in 0..<4 {
+      host.run(nanoseconds: 1_000_000_000, exits: 20)
+      try host.records.withUnsafeBufferPointer { try writer.append($0) }
+      written += host.records
+      host.records = []
+      host.snapshot(&encoder, .changes)
+      try encoder.write(to: &writer)
+    }
+    let mapped = try MappedFile(path: file.path)
+    let (start, length) = (UInt(bitPattern: mapped.bytes.baseAddress), UInt(mapped.bytes.count))
+    var read: [kt_exit_record] = []
+    forEachExitBatch(in: mapped) { span in
+      span.withUnsafeBufferPointer {
+        // inside the mapping: not a copy
+        let address = UInt(bitPattern: $0.baseAddress)
+        #expect(start < address && address < start + length)
+        read += $0
+      }
+    }
+    #expect(read.map(\.start_ns) == written.map(\.start_ns) && read.map(\.reason) == written.map(\.reason))
+    var numbers: [UInt64] = []
+    var exits: [UInt32: UInt64] = [:]
+    forEachSnapshotBlock(in: mapped) { cursor in
+      numbers.append(cursor.head.number)
+      while let entry = cursor.next() {
+        if case .thread = entry { exits[cursor.slot.thread] = cursor.slot.exits }
+      }
+    }
+    #expect(numbers == [0, 1, 2, 3])
+    for slot in host.slots { #expect(exits[slot.thread] == slot.exits) }
+  }
+
   /// Every thread and row of the host, exactly.
   private func check(_ ledger: Ledger, against host: FakeHost) {
     #expect(ledger.vcpus.count == host.threads)

@@ -162,4 +162,23 @@ import Testing
       #expect(vcpu.states.total == vcpu.wallNanoseconds)
     }
   }
+
+  @Test func statesThatDoNotSumToTheWallTimeAreReported() throws {
+    for shift in [-5_000_000, 5_000_000] {
+      let file = try ScratchFile()
+      let host = FakeHost(threads: 2)
+      var writer = try TraceWriter(descriptor: file.descriptor)
+      var encoder = SnapshotEncoder()
+      host.run(nanoseconds: 1_000_000_000, exits: 10)
+      host.slots[1].first_ns = UInt64(Int(host.slots[1].first_ns) + shift)
+      host.snapshot(&encoder, .complete)
+      try encoder.write(to: &writer)
+      let contents = try file.bytes.trace(.accounts)
+      for vcpu in contents.evidence.ledger.vcpus { #expect(vcpu.states.total == vcpu.wallNanoseconds) }
+      let missing = shift < 0 ? UInt64(-shift) : 0
+      let vcpu = try #require(contents.evidence.ledger.vcpus.first { $0.thread == 2 })
+      #expect(vcpu.states[.unknown] == states(host.slots[1])[.unknown] + missing)
+      #expect(contents.evidence.trust.notes.contains { $0.hasPrefix("the states of 1 vCPUs did not sum") })
+    }
+  }
 }

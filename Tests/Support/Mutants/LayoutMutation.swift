@@ -34,7 +34,9 @@ extension EventText {
   }
 
   private mutating func add(at place: Int, using random: inout MutantRandom) {
-    let kinds = [("u8", "", 1), ("u16", "", 2), ("u32", "", 4), ("u64", "", 8), ("char", "[16]", 16), ("u64", "[12]", 96)]
+    let kinds = [
+      ("u8", "", 1), ("u16", "", 2), ("u32", "", 4), ("u64", "", 8), ("char", "[16]", 16), ("u64", "[12]", 96),
+    ]
     let kind = kinds[random.below(kinds.count)]
     fields.insert(
       Field(

@@ -1,7 +1,7 @@
 import Foundation
 
 /// A mutant written to a file.
-public struct MutantFile: Sendable {
+public struct MutantFile {
   /// The file.
   public let path: String
   /// What is in it.
@@ -16,11 +16,9 @@ public struct MutantFile: Sendable {
 
   /// The `number`th mutant of a trace.dat: as version 6, or by trace-cmd's own hand as version 7, plain or compressed.
   public init(ofTraceDat sample: String, number: Int) throws {
-    var random = MutantFile.random(sample, number)
     var file = try SampleTraces.traceDat(sample)
-    let records = try MutantFile.slice(of: file.recordCount, events: file.events, using: &random) { file.records($0) }
-    let mutant = Mutant(of: file.events, records: records, cpuCount: file.cpuCount, target: .traceDat, random: random)
-    random = mutant.random
+    let mutant = try MutantFile.mutant(ofTraceDat: sample, number: number)
+    var random = mutant.random
     file.events = mutant.events
     file.cpuCount = mutant.cpuCount
     scratch = try ScratchFolder()
@@ -40,20 +38,33 @@ public struct MutantFile: Sendable {
 
   /// The `number`th mutant of a perf.data.
   public init(ofPerfData sample: String, number: Int) throws {
-    var random = MutantFile.random(sample, number)
     var file = try SampleTraces.perfData(sample)
-    let records = try MutantFile.slice(of: file.recordCount, events: file.events, using: &random) { file.records($0) }
-    let mutant = Mutant(of: file.events, records: records, cpuCount: 2, target: .perfData, random: random)
-    random = mutant.random
+    let mutant = try MutantFile.mutant(ofPerfData: sample, number: number)
+    var random = mutant.random
     file.events = mutant.events
     scratch = try ScratchFolder()
-    let round = 50 + random.below(5000)
-    let described = random.oneIn(2)
-    path = try scratch.write(
-      file.encoded(mutant.records, ids: mutant.ids, roundSize: round, describesEvents: described), to: "perf.data")
+    let form = PerfDataForm(ids: mutant.ids, using: &random)
+    path = try scratch.write(file.encoded(mutant.records, as: form), to: "perf.data")
     self.mutant = mutant
-    origin = MutantFile.origin(
-      sample, number, mutant.changes + ["rounds of \(round)", described ? "names in the header" : "no names"])
+    let type = "sample type 0x\(String(form.sampleType, radix: 16))"
+    let names = form.describesEvents ? "names in the header" : "no names"
+    origin = MutantFile.origin(sample, number, mutant.changes + ["rounds of \(form.roundSize)", names, type])
+  }
+
+  /// The `number`th mutant of a trace.dat, unwritten.
+  public static func mutant(ofTraceDat sample: String, number: Int) throws -> Mutant {
+    var random = MutantFile.random(sample, number)
+    let file = try SampleTraces.traceDat(sample)
+    let records = try MutantFile.slice(of: file.recordCount, events: file.events, using: &random) { file.records($0) }
+    return Mutant(of: file.events, records: records, cpuCount: file.cpuCount, target: .traceDat, random: random)
+  }
+
+  /// The `number`th mutant of a perf.data, unwritten.
+  public static func mutant(ofPerfData sample: String, number: Int) throws -> Mutant {
+    var random = MutantFile.random(sample, number)
+    let file = try SampleTraces.perfData(sample)
+    let records = try MutantFile.slice(of: file.recordCount, events: file.events, using: &random) { file.records($0) }
+    return Mutant(of: file.events, records: records, cpuCount: 2, target: .perfData, random: random)
   }
 
   private static func origin(_ sample: String, _ number: Int, _ changes: [String]) -> String {

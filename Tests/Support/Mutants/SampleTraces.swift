@@ -6,7 +6,7 @@ public enum SampleTraces {
   /// The folder.
   public static let folder: String = {
     if let folder = ProcessInfo.processInfo.environment["KVMTAX_SAMPLES"] { return folder }
-    return URL(fileURLWithPath: #filePath).appendingPathComponent("../../../../Samples").standardizedFileURL.path
+    return URL(filePath: #filePath).appendingPathComponent("../../../../Samples").standardizedFileURL.path
   }()
 
   /// trace-cmd's files, as paths inside the folder.
@@ -36,7 +36,7 @@ public enum SampleTraces {
         "convert", "-i", path(name), "-o", flat, "--file-version", "6", "--compression", "none",
       ])
       guard converted.status == 0 else { throw SampleError(text: "\(name): \(converted.errors)") }
-      let file = try TraceDatFile([UInt8](Data(contentsOf: URL(fileURLWithPath: flat))))
+      let file = try TraceDatFile([UInt8](Data(contentsOf: URL(filePath: flat))))
       known[name] = file
       return file
     }
@@ -46,7 +46,7 @@ public enum SampleTraces {
   public static func perfData(_ name: String) throws -> PerfDataFile {
     try perfDataFiles.withLock { known in
       if let file = known[name] { return file }
-      let file = try PerfDataFile([UInt8](Data(contentsOf: URL(fileURLWithPath: path(name)))))
+      let file = try PerfDataFile([UInt8](Data(contentsOf: URL(filePath: path(name)))))
       known[name] = file
       return file
     }
@@ -67,9 +67,8 @@ public enum SampleTraces {
 /// A sample or an oracle that cannot be used.
 public struct SampleError: Error, CustomStringConvertible {
   /// What is wrong.
-  public var text: String
-  public var description: String { text }
+  public let description: String
 
   /// An error of these words.
-  public init(text: String) { self.text = text }
+  public init(text: String) { description = text }
 }

@@ -13,9 +13,11 @@ public struct ReasonKey: Hashable, Comparable, Sendable, CustomStringConvertible
     self.reason = reason
   }
 
+  /// By instruction set, then by number.
   public static func < (left: ReasonKey, right: ReasonKey) -> Bool {
     (left.isa, left.reason) < (right.isa, right.reason)
   }
+  /// For messages.
   public var description: String { "isa \(isa) reason 0x\(String(reason, radix: 16))" }
 }
 

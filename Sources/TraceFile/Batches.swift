@@ -9,7 +9,8 @@ struct ExitBatches {
 
   /// Learns a schema from its block.
   mutating func learn(_ payload: UnsafeRawBufferPointer) {
-    guard let schema = RecordSchema(parsing: String(decoding: payload, as: UTF8.self)), schema.name == "exit",
+    guard payload.count <= 64 << 10, let schema = RecordSchema(parsing: String(decoding: payload, as: UTF8.self)),
+      schema.name == "exit",
       decoders.count < 64
     else { return }
     // the hash of the bytes as they stand: they may say more than this version understands
@@ -70,5 +71,17 @@ public func forEachExitBatch(
     } else {
       batches.lend(payload, schema: block.schema, body)
     }
+  }
+}
+
+/// Hands over every intact snapshot block of a trace file, in the file's order: the parts of one snapshot have the same
+/// number in their heads. Totals are absolute; what a thread or row did in an interval is the difference to its last entry.
+public func forEachSnapshotBlock(in file: borrowing MappedFile, _ body: (inout SnapshotCursor) -> Void) {
+  let payloads = PayloadReader()
+  for block in TraceBlocks(file.bytes) where block.knownType == .snapshot {
+    guard let payload = payloads.payload(of: block, in: file.bytes), var cursor = SnapshotCursor(payload) else {
+      continue
+    }
+    body(&cursor)
   }
 }
