@@ -24,6 +24,7 @@ final class Recorder {
   private var stepsAtCopy: [UInt64]
   private var stepsAtHistogram: [UInt64]
   private var snapshots = 0
+  private var snapshotBytes: UInt64 = 0
   private var lastTotals = Tally.Totals()
   private var eventsAreOn: Bool
   private(set) var lostRecords: UInt64 = 0
@@ -85,7 +86,11 @@ final class Recorder {
       now = monotonicNanoseconds()
       if now >= nextSnapshot {
         try snapshot(file, detail: snapshots % 10 == 9 ? .histograms : .changes)
-        nextSnapshot = now &+ options.interval.nanoseconds(afterNanoseconds: now &- start)
+        nextSnapshot =
+          now
+          &+ options.interval.nanoseconds(
+            afterNanoseconds: now &- start, of: options.durationNanoseconds, snapshotBytes: snapshotBytes,
+            count: UInt64(snapshots), maxSizeBytes: options.maxSizeBytes)
       }
       if now >= nextLook {
         nextLook &+= 1_000_000_000
@@ -188,7 +193,9 @@ final class Recorder {
       if wantsHistograms { stepsAtHistogram[number] = copy.slot.steps }
       if copy.slot.ended != 0, detail != .complete { ended.append((number, copy)) }
     }
+    let before = file.bytesWritten
     try file.writeSnapshot(usingReserve: usingReserve)
+    snapshotBytes &+= file.bytesWritten &- before
     snapshots += 1
     // only now: had the file refused them, the last snapshot would try again
     for (number, copy) in ended {
