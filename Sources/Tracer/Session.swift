@@ -153,7 +153,8 @@ final class Session {
   func beat() -> (startNanoseconds: UInt64, endNanoseconds: UInt64)? {
     let now = monotonicNanoseconds()
     let last = control.pointee.heartbeat_ns
-    defer { kt_store_heartbeat(control, monotonicNanoseconds()) }
+    // the moment that is judged, and no later one: were we stopped between, the gap would go unseen
+    defer { kt_store_heartbeat(control, now) }
     guard last != 0, now &- last > UInt64(KT_HEARTBEAT_LIMIT_NS), now > last else { return nil }
     let quiet = last + UInt64(KT_HEARTBEAT_LIMIT_NS)
     kt_store_gap(control, quiet)

@@ -81,6 +81,8 @@ import TraceFile
   @Test func `A tracer stopped for 15 s costs no count that is not declared`() throws {
     let folder = try ScratchFolder()
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4000", "--rate", "200"])
+    // ends 14 s from now, while the programs are quiet
+    let short = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2800", "--rate", "200"])
     let tracer = try record(["-d", "60"], to: folder.file("a"))
     #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
     usleep(1_500_000)
@@ -97,7 +99,15 @@ import TraceFile
     let gapSeconds = Double(gap.lengthNanoseconds) / 1e9
     #expect((4.5...6.5).contains(gapSeconds))
     #expect(outcome.errors.contains("Not observed"))
-    let vcpu = try #require(recording.evidence.ledger.vcpus.first)
+    for vcpu in recording.evidence.ledger.vcpus {
+      #expect(vcpu.exits == vcpu.accounts.reduce(0) { $0 + $1.exits }, "each exit has a reason")
+    }
+    let shortCounts = try GuestCounts.parse(short.finish().output)
+    let ended = try #require(recording.evidence.ledger.vcpus.first { $0.tid == shortCounts[0].vcpus[0].tid })
+    #expect(ended.ended)
+    #expect(ended.exits < shortCounts[0].vcpus[0].returns)
+    #expect(ended.states[.unknown] > 0)
+    let vcpu = try #require(recording.evidence.ledger.vcpus.first { $0.tid != ended.tid })
     // 200 a second, and none of them while the programs were quiet
     let observed = Double(vcpu.wallNanoseconds) / 1e9 - gapSeconds
     let counted = Double(vcpu.exits)
