@@ -1,15 +1,46 @@
 /// When the next snapshot is due: every second for 10 minutes, then every 10 s, after an hour every 60 s, unless the
-/// user says otherwise.
+/// user says otherwise; less often where the snapshots are so large that a day of them would not fit its budget.
 struct SnapshotInterval {
   /// The user's choice in ns; nil for the steps above.
   var fixedNanoseconds: UInt64?
+  /// Running mean of the snapshots' sizes: every tenth holds histograms and is larger.
+  private var typicalBytes = 0.0
+
+  init(fixedNanoseconds: UInt64? = nil) { self.fixedNanoseconds = fixedNanoseconds }
+
+  private struct Step {
+    let untilNanoseconds: UInt64
+    let interval: UInt64
+    /// What the step may spend: together at most 200 MB in the first day.
+    let bytesPerSecond: Double
+  }
+  private static let steps = [
+    Step(untilNanoseconds: 600_000_000_000, interval: 1_000_000_000, bytesPerSecond: 180_000),
+    Step(untilNanoseconds: 3_600_000_000_000, interval: 10_000_000_000, bytesPerSecond: 10_000),
+    Step(untilNanoseconds: .max, interval: 60_000_000_000, bytesPerSecond: 600),
+  ]
+
+  /// Learns from a snapshot that was written.
+  mutating func take(snapshotBytes: UInt64) {
+    let bytes = Double(snapshotBytes)
+    typicalBytes = typicalBytes == 0 ? bytes : typicalBytes * 0.9 + bytes * 0.1
+  }
+
+  /// Whether the budget makes snapshots rarer than they would be after this much recording.
+  func isWidened(afterNanoseconds elapsed: UInt64) -> Bool {
+    fixedNanoseconds == nil && nanoseconds(afterNanoseconds: elapsed) > step(elapsed).interval
+  }
 
   /// The distance to the next snapshot after this much recording.
   func nanoseconds(afterNanoseconds elapsed: UInt64) -> UInt64 {
     if let fixedNanoseconds { return fixedNanoseconds }
-    if elapsed < 600_000_000_000 { return 1_000_000_000 }
-    if elapsed < 3_600_000_000_000 { return 10_000_000_000 }
-    return 60_000_000_000
+    let step = step(elapsed)
+    let affordable = typicalBytes / step.bytesPerSecond * 1e9
+    return max(step.interval, affordable < 86_400e9 ? UInt64(affordable) : 86_400_000_000_000)
+  }
+
+  private func step(_ elapsed: UInt64) -> Step {
+    SnapshotInterval.steps.first { elapsed < $0.untilNanoseconds } ?? SnapshotInterval.steps[2]
   }
 }
 

@@ -60,12 +60,14 @@ private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
     ending = .failure
     failure = error
   }
-  let stopped = recorder.session.stop()
+  let stopped = recorder.stop()
   if var running = child, !running.hasEnded() { running.terminate() }
   do {
     try recorder.writeEnd(file, ending, at: stopped, note: child.map { note($0) })
   } catch let error as TraceWriteError {
     ending = .diskFull(error)
+  } catch {
+    failure = failure ?? error
   }
   for line in summary(
     recorder, file, ending, child, elapsed: stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds)

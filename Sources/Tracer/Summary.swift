@@ -59,9 +59,10 @@ private func guestLines(_ recorder: Recorder, elapsed: Double) -> [String] {
   var lines = parts.prefix(10).map { pid, part in
     let name = recorder.guest(pid)?.label ?? "pid \(pid)"
     return "  \(padded(truncated(sanitized(name), width: 30), width: 30))"
-      + " \(padded(counted(UInt64(part.threads.count), "vCPU"), width: 9, .right))"
+      + " \(padded(counted(part.threads, "vCPU"), width: 9, .right))"
       + " \(padded(rate(Double(part.exits) * 1e9 / elapsed), width: 10, .right)) exits/s"
   }
-  if parts.count > 10 { lines.append("  and \(parts.count - 10) more VMs") }
+  let more = max(parts.count - 10, 0) + recorder.tally.forgottenProcesses
+  if more > 0 { lines.append("  and \(counted(UInt64(more), "more VM"))") }
   return lines
 }

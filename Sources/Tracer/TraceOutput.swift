@@ -10,11 +10,14 @@ final class TraceOutput {
   private var writer: TraceWriter
   private var encoder: SnapshotEncoder
 
+  /// Room kept for the end: the last, complete snapshot of some 800 vCPU threads.
+  private static let reserveBytes = 512 << 10
+
   init(options: RecordOptions) throws {
     path = options.output
     descriptor = try OutputFile.create(path, force: options.force)
     do {
-      writer = try TraceWriter(descriptor: descriptor)
+      writer = try TraceWriter(descriptor: descriptor, reserve: TraceOutput.reserveBytes)
     } catch {
       close(descriptor)
       unlink(path)
@@ -35,10 +38,18 @@ final class TraceOutput {
 
   func append(_ facts: [CaptureFact]) throws(TraceWriteError) { try writer.append(facts) }
   func append(_ texts: [FormatText]) throws(TraceWriteError) { try writer.append(texts) }
-  func append(_ processes: [TracedProcess]) throws(TraceWriteError) { try writer.append(processes) }
-  func append(_ threads: [TracedThread]) throws(TraceWriteError) { try writer.append(threads) }
-  func append(_ losses: [CPULosses]) throws(TraceWriteError) { try writer.append(losses) }
-  func append(_ gap: TraceGap) throws(TraceWriteError) { try writer.append(gap) }
+  func append(_ processes: [TracedProcess], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(processes, usingReserve: usingReserve)
+  }
+  func append(_ threads: [TracedThread], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(threads, usingReserve: usingReserve)
+  }
+  func append(_ losses: [CPULosses], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(losses, usingReserve: usingReserve)
+  }
+  func append(_ gap: TraceGap, usingReserve: Bool = false) throws(TraceWriteError) {
+    try writer.append(gap, usingReserve: usingReserve)
+  }
   func append(_ note: TraceNote) throws(TraceWriteError) { try writer.append(note) }
   func append(_ records: UnsafeBufferPointer<kt_exit_record>) throws(TraceWriteError) { try writer.append(records) }
   func end(_ end: TraceEnd) throws(TraceWriteError) { try writer.end(end) }
@@ -59,13 +70,20 @@ final class TraceOutput {
   }
 }
 
-/// Event records on their way from the rings to the file.
-final class PendingRecords {
+/// What the rings held: event records on their way to the file, and news of threads.
+final class Pending {
   private var records: [kt_exit_record] = []
   /// Records that wait to be written.
   var count: Int { records.count }
-  /// A notice came: some thread is new or has ended.
-  var noticed = false
+  /// Slots of threads that are new, as the programs told.
+  var newSlots: [Int] = []
+  /// Threads that have ended since the last snapshot: their slots wait to be given back.
+  var endedThreads = 0
+
+  /// Takes a notice of a program.
+  func take(_ notice: kt_notice) {
+    if notice.ended != 0 { endedThreads += 1 } else { newSlots.append(Int(notice.slot)) }
+  }
 
   func append(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }

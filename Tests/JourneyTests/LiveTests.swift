@@ -164,6 +164,33 @@ import TraceFile
       recording.contents.exitRecordCount + lost >= exits - 1, "a record for every exit but the open one, or its loss")
   }
 
+  @Test func `Threads that ended when the disk ran full are in the last snapshot`() throws {
+    let folder = try ScratchFolder()
+    #expect(mount("tmpfs", folder.path, "tmpfs", 0, "size=4m") == 0)
+    defer { umount(folder.path) }
+    let one = guest("--immediate-exit", "40", "--vcpus", "2").joined(separator: " ")
+    let churn = try Program("/bin/sh", ["-c", "while :; do \(one) >/dev/null; done"])
+    let tracer = try record(["--interval", "400ms"], to: folder.file("a"))
+    let hasCounted = Program.wait(seconds: 10) {
+      ((try? Recording(folder.file("a")))?.contents.snapshotCount ?? 0) >= 2
+    }
+    #expect(hasCounted)
+    let filler = open(folder.file("filler"), O_WRONLY | O_CREAT, 0o600)
+    let bytes = [UInt8](repeating: 1, count: 4096)
+    while write(filler, bytes, bytes.count) > 0 {}
+    close(filler)
+    let outcome = tracer.finish()
+    churn.signal(SIGKILL)
+    _ = churn.finish()
+    #expect(outcome.errors.contains("Stopped early"), "\(outcome.errors)")
+    let recording = try Recording(folder.file("a"))
+    let end = try #require(recording.contents.end)
+    #expect(["disk-full", "disk-low"].contains(end.reason))
+    #expect(recording.exitsByThread.values.reduce(0, +) == end.exits)
+    let named = Set(recording.contents.threads.map(\.thread))
+    #expect(recording.evidence.ledger.vcpus.allSatisfy { named.contains($0.thread) })
+  }
+
   @Test func `Records that a full ring refuses are counted, each one`() throws {
     let folder = try ScratchFolder()
     let tracer = try record(

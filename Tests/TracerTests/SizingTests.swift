@@ -82,6 +82,33 @@ import Testing
   }
 }
 
+@Suite struct SnapshotBudgetTests {
+  /// Bytes of one day of snapshots of a size.
+  private func day(of snapshotBytes: UInt64) -> UInt64 {
+    var interval = SnapshotInterval()
+    var (elapsed, total) = (0 as UInt64, 0 as UInt64)
+    while true {
+      elapsed += interval.nanoseconds(afterNanoseconds: elapsed)
+      guard elapsed < 86_400_000_000_000 else { return total }
+      interval.take(snapshotBytes: snapshotBytes)
+      total += snapshotBytes
+    }
+  }
+
+  @Test(arguments: [20_000, 60_000, 185_000, 700_000, 3_000_000] as [UInt64])
+  func `A day of snapshots of any size stays below 200 MB`(snapshotBytes: UInt64) {
+    #expect(day(of: snapshotBytes) <= 200_000_000)
+  }
+
+  @Test func `Snapshots that fit the budget come as often as they should`() {
+    #expect(day(of: 30_000) == 30_000 * (600 + 300 + 23 * 60 - 1))
+    var fixed = SnapshotInterval(fixedNanoseconds: 5)
+    fixed.take(snapshotBytes: 1 << 40)
+    #expect(fixed.nanoseconds(afterNanoseconds: 0) == 5)
+    #expect(!fixed.isWidened(afterNanoseconds: 0))
+  }
+}
+
 @Suite struct BrakeTests {
   @Test func `A burst above the limit is no reason, three seconds are`() {
     var brakes = Brakes(maxSizeBytes: 1, maxOverhead: 0.02)
