@@ -24,15 +24,24 @@ func record(_ options: RecordOptions) throws {
   var capacity = Capacity.ofThisHost(
     vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.events ? groups.count : 0)
   if let bytes = options.ringBytes, options.events { capacity.ringBytes = bytes }
-  let recorder = try Recorder(
-    options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
-    processes: chosen.map(\.pid), interrupts: interrupts)
-  standardErrorNote(announcement(options, attach, watched: chosen.isEmpty ? running : chosen))
+  func makeRecorder(_ attach: AttachPath) throws(InputError) -> Recorder {
+    try Recorder(
+      options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
+      processes: chosen.map(\.pid), interrupts: interrupts)
+  }
+  var recorder: Recorder
+  do { recorder = try makeRecorder(attach) } catch {
+    // what looked right in BTF may be refused all the same
+    guard attach == .btf, options.attach == nil else { throw error }
+    recorder = try makeRecorder(.tp)
+    standardErrorNote("Note: the typed programs were refused; the classic tracepoints cost about twice as much.")
+  }
+  standardErrorNote(announcement(options, recorder.attach, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
     standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found))")
   }
   if options.dryRun {
-    standardErrorNote(dryRunText(attach, capacity, recorder.session.programs))
+    standardErrorNote(dryRunText(recorder.attach, capacity, recorder.session.programs))
     return
   }
   try run(recorder, options)
@@ -61,7 +70,9 @@ private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
     failure = error
   }
   let stopped = recorder.stop()
-  if var running = child, !running.hasEnded() { running.terminate() }
+  var wasInterrupted = false
+  if case .interrupted = ending { wasInterrupted = true }
+  child?.end(wasInterrupted: wasInterrupted, isHurried: recorder.interrupts.arrived)
   do {
     try recorder.writeEnd(file, ending, at: stopped, note: child.map { note($0) })
   } catch let error as TraceWriteError {
@@ -155,14 +166,16 @@ private func dryRunText(_ attach: AttachPath, _ capacity: Capacity, _ programs: 
     """
 }
 
-/// SIGINT, SIGTERM and SIGHUP as something to ask for, so that a recording ends in order.
+/// SIGINT, SIGTERM and SIGHUP (unless it is ignored) as something to ask for, so that a recording ends in order.
 struct Interrupts {
   private var signals = sigset_t()
 
   /// Blocks the signals in this thread and those that it will start.
   init() {
     sigemptyset(&signals)
-    for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, signal) }
+    for signal in [SIGINT, SIGTERM] { sigaddset(&signals, signal) }
+    // under nohup it is ignored, but while it is blocked it would come all the same
+    if (statusMask("SigIgn:") >> UInt64(SIGHUP - 1)) & 1 == 0 { sigaddset(&signals, SIGHUP) }
     pthread_sigmask(SIG_BLOCK, &signals, nil)
   }
 

@@ -347,6 +347,10 @@ final class Recorder {
 extension InputError {
   /// An obstacle as the one error that is printed.
   init(_ obstacle: Obstacle) {
-    self.init(file: "BPF", found: obstacle.found, remedy: obstacle.remedy)
+    // the verifier's lines stay lines
+    let lines = obstacle.found.split(separator: "\n", maxSplits: 1)
+    self.init(
+      file: "BPF", found: lines.first.map(String.init) ?? "", expected: lines.count > 1 ? String(lines[1]) : nil,
+      remedy: obstacle.remedy)
   }
 }

@@ -215,6 +215,39 @@ import TraceFile
     #expect(recording.exitsByThread == expected)
   }
 
+  @Test func `A command that an interruption ends is asked to end, and its status is stored`() throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(
+      [], to: folder.file("a"),
+      command: ["/bin/sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"])
+    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+    usleep(500_000)
+    tracer.signal(SIGINT)
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0)
+    #expect(outcome.errors.contains("The command ended with status 7."), "\(outcome.errors)")
+    let contents = try Recording(folder.file("a")).contents
+    #expect(contents.end?.reason == "interrupted")
+    #expect(contents.notes.contains { $0.code == "command" && $0.text == "The command ended with status 7." })
+  }
+
+  @Test func `Under nohup a hangup is ignored, else it ends the recording in order`() throws {
+    for (trap, reason) in [("trap '' HUP; ", "duration"), ("", "interrupted")] {
+      let folder = try ScratchFolder()
+      let tracer = try Program(
+        "/bin/sh",
+        [
+          "-c", trap + "exec \"$@\"", "sh", "\(Program.folder)/kvmtax-tracer", "record", "--proxy", "-d", "3", "-o",
+          folder.file("a"),
+        ])
+      #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+      usleep(300_000)
+      tracer.signal(SIGHUP)
+      #expect(tracer.finish().status == 0)
+      #expect(try Recording(folder.file("a")).contents.end?.reason == reason)
+    }
+  }
+
   @Test func `The size limit ends the recording in order`() throws {
     let folder = try ScratchFolder()
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "400000"])
