@@ -6,6 +6,12 @@ import Glibc
 /// Why a block could not be appended. The file is as it was before the attempt, whole blocks only, unless
 /// `isDamaged` says otherwise.
 public struct TraceWriteError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// For failures of whoever owns the descriptor.
+  public init(call: String, code: Int32) {
+    self.call = call
+    self.code = code
+  }
+
   /// The system call that failed.
   public var call: String
   /// Its errno.

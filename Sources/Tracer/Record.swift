@@ -54,6 +54,7 @@ private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
   do {
     try recorder.begin(file)
     if !options.command.isEmpty { child = try ChildCommand(options.command) }
+    try file.putInPlace()
   } catch {
     // nothing was recorded: no file is better than an empty one
     file.discard()
@@ -73,20 +74,24 @@ private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
   var wasInterrupted = false
   if case .interrupted = ending { wasInterrupted = true }
   child?.end(wasInterrupted: wasInterrupted, isHurried: recorder.interrupts.arrived)
+  let owner = file.ownerName
+  var isInPlace = true
   do {
     try recorder.writeEnd(file, ending, at: stopped, note: child.map { note($0) })
+    isInPlace = file.isInPlace
+    try file.close()
   } catch let error as TraceWriteError {
     ending = .diskFull(error)
   } catch {
     failure = failure ?? error
   }
-  for line in summary(
-    recorder, file, ending, child, elapsed: stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds)
-  {
+  let elapsed = stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds
+  for line in summary(recorder, file, ending, child, elapsed: elapsed, owner: owner, isInPlace: isInPlace) {
     standardErrorNote(line)
   }
   if let failure { throw reportable(failure) }
   if case .diskFull = ending { throw ExitStatus.environment }
+  guard isInPlace else { throw ExitStatus.environment }
 }
 
 /// The one kind of error that is printed.

@@ -3,7 +3,8 @@ import Terminal
 
 /// What a recording prints when it has ended.
 func summary(
-  _ recorder: Recorder, _ file: TraceOutput, _ ending: Ending, _ child: ChildCommand?, elapsed: UInt64
+  _ recorder: Recorder, _ file: TraceOutput, _ ending: Ending, _ child: ChildCommand?, elapsed: UInt64, owner: String,
+  isInPlace: Bool
 ) -> [String] {
   let totals = recorder.tally.totals(recorder.session.table)
   let usage = ownUsage()
@@ -25,8 +26,12 @@ func summary(
   if totals.exits == 0 {
     lines.append("No exit was seen: no VM ran a vCPU during the recording. `kvmtax doctor` shows what works here.")
   }
+  guard isInPlace else {
+    lines.append("There is no \(sanitized(file.path)) any more: it was removed or renamed during the recording.")
+    return lines
+  }
   lines.append(
-    "Wrote \(sanitized(file.path)) (\(byteCount(file.bytesWritten)), 0600, owner \(sanitized(OutputFile.ownerName)))")
+    "Wrote \(sanitized(file.path)) (\(byteCount(file.bytesWritten)), 0600, owner \(sanitized(owner)))")
   lines.append("Next: kvmtax report \(sanitized(file.path))")
   return lines
 }

@@ -5,8 +5,7 @@ import TraceFile
 
 /// The trace file of a recording: what is written, in which order, and the one descriptor it is written through.
 final class TraceOutput {
-  let path: String
-  let descriptor: Int32
+  private let file: OutputFile
   private var writer: TraceWriter
   private var encoder: SnapshotEncoder
 
@@ -14,27 +13,37 @@ final class TraceOutput {
   private static let reserveBytes = 512 << 10
 
   init(options: RecordOptions) throws {
-    path = options.output
-    descriptor = try OutputFile.create(path, force: options.force)
+    file = try OutputFile(options.output, force: options.force)
     do {
-      writer = try TraceWriter(descriptor: descriptor, reserve: TraceOutput.reserveBytes)
+      writer = try TraceWriter(descriptor: file.descriptor, reserve: TraceOutput.reserveBytes)
     } catch {
-      close(descriptor)
-      unlink(path)
+      file.discard()
       throw InputError(
-        file: path, found: "cannot be written: \(error)", remedy: "Free some space, or choose another folder with -o.")
+        file: file.path, found: "cannot be written: \(error)",
+        remedy: "Free some space, or choose another folder with -o.")
     }
     encoder = SnapshotEncoder()
   }
 
-  deinit { close(descriptor) }
-
+  var path: String { file.path }
+  var descriptor: Int32 { file.descriptor }
+  var ownerName: String { file.ownerName }
+  var isInPlace: Bool { file.isInPlace }
   var bytesWritten: UInt64 { writer.bytesWritten }
   var recordsWritten: UInt64 { writer.recordsWritten }
   var snapshotsWritten: UInt64 { writer.snapshotsWritten }
 
+  /// The recording has begun: an existing file may be replaced.
+  func putInPlace() throws(InputError) { try file.putInPlace() }
+
   /// Takes the file away again: the recording never began.
-  func discard() { unlink(path) }
+  func discard() { file.discard() }
+
+  /// Closes the file.
+  func close() throws(TraceWriteError) {
+    let code = file.finish()
+    if code != 0 { throw TraceWriteError(call: "close", code: code) }
+  }
 
   func append(_ facts: [CaptureFact]) throws(TraceWriteError) { try writer.append(facts) }
   func append(_ texts: [FormatText]) throws(TraceWriteError) { try writer.append(texts) }

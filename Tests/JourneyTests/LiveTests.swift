@@ -284,6 +284,27 @@ import TraceFile
     #expect(attributes[.posixPermissions] as? Int == 0o600)
   }
 
+  @Test func `A command that cannot start leaves the old file and no new one`() throws {
+    let folder = try ScratchFolder()
+    try Data("precious".utf8).write(to: URL(filePath: folder.file("a")))
+    let outcome = try record(["--force"], to: folder.file("a"), command: ["/no/such/command"]).finish()
+    #expect(outcome.status == 3)
+    #expect(outcome.errors.contains("/no/such/command: cannot be started: No such file or directory"))
+    #expect(try String(contentsOfFile: folder.file("a"), encoding: .utf8) == "precious")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["a"])
+  }
+
+  @Test func `A file that was removed meanwhile is not said to be written`() throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(["-d", "2"], to: folder.file("a"))
+    #expect(Program.wait(seconds: 10) { access(folder.file("a"), F_OK) == 0 })
+    unlink(folder.file("a"))
+    let outcome = tracer.finish()
+    #expect(outcome.status == 3)
+    #expect(outcome.errors.contains("removed or renamed"))
+    #expect(!outcome.errors.contains("Wrote"))
+  }
+
   @Test func `A dry run writes nothing and leaves nothing`() throws {
     let folder = try ScratchFolder()
     let outcome = try record(["--dry-run"], to: folder.file("a")).finish()
