@@ -53,12 +53,12 @@ struct GuestProcess: Equatable {
     return guests.sorted { ($0.vmid ?? .max, $0.pid) < ($1.vmid ?? .max, $1.pid) }
   }
 
-  /// "104 win-erp", "win-erp" or "pid 4711".
+  /// "104 win-erp", else with what tells two VMs of one name apart: "firecracker (pid 4711)".
   var label: String {
     switch (vmid, name) {
     case (let vmid?, let name?): "\(vmid) \(name)"
     case (let vmid?, nil): "\(vmid)"
-    case (nil, let name?): "\(name)"
+    case (nil, let name?): "\(name) (pid \(pid))"
     case (nil, nil): "pid \(pid)"
     }
   }

@@ -36,20 +36,21 @@ func record(_ options: RecordOptions) throws {
     recorder = try makeRecorder(.tp)
     standardErrorNote("Note: the typed programs were refused; the classic tracepoints cost about twice as much.")
   }
+  // before anything is said: a file that cannot be made is all there is to say
+  let file = options.dryRun ? nil : try TraceOutput(options: options)
   standardErrorNote(announcement(options, recorder.attach, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
-    standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found))")
+    standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
-  if options.dryRun {
+  guard let file else {
     standardErrorNote(dryRunText(recorder.attach, capacity, recorder.session.programs))
     return
   }
-  try run(recorder, options)
+  try run(recorder, options, file)
 }
 
 /// Records, and leaves a whole file behind whatever ends the recording.
-private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
-  let file = try TraceOutput(options: options)
+private func run(_ recorder: Recorder, _ options: RecordOptions, _ file: TraceOutput) throws {
   var child: ChildCommand?
   do {
     try recorder.begin(file)
@@ -111,17 +112,18 @@ private func note(_ child: ChildCommand) -> TraceNote {
 private func refuse(_ preflight: Preflight) throws(ExitStatus) {
   guard preflight.isBlocked else { return }
   for check in preflight.checks where check.outcome == .blocked {
-    standardError(
-      "\(check.name): \(sanitizedLines(check.found))\n  \(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."
-    )
+    let remedy = "\(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."
+    let lines = sanitizedLines(check.found, indent: 2) + wrapped(remedy, width: maximumColumns, indent: 2)
+    standardError("\(check.name): \(lines.joined(separator: "\n"))")
   }
   standardErrorNote("  Nothing was written. `kvmtax doctor` shows what works here.")
   throw .environment
 }
 
-/// Each line made harmless; the verifier's lines stay lines.
-func sanitizedLines(_ text: String) -> String {
-  text.split(separator: "\n", omittingEmptySubsequences: false).map { sanitized($0) }.joined(separator: "\n  ")
+/// A text made harmless line by line (the verifier's lines stay lines), those after the first indented and not too long.
+func sanitizedLines(_ text: String, indent: Int) -> [String] {
+  let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { sanitized($0) }
+  return Array(lines.prefix(1)) + lines.dropFirst().flatMap { wrapped($0, width: maximumColumns, indent: indent) }
 }
 
 /// The processes that `--pid` or `--vm` name; empty for all.
@@ -138,7 +140,8 @@ private func choose(_ running: [GuestProcess], _ options: RecordOptions) throws(
     guard !found.isEmpty else {
       throw InputError(file: "--vm \(name)", found: "no running VM has this name or VMID", remedy: runningText(running))
     }
-    chosen += found
+    // one VM may be named twice
+    chosen += found.filter { !chosen.contains($0) }
   }
   return chosen
 }
@@ -166,7 +169,7 @@ private func dryRunText(_ attach: AttachPath, _ capacity: Capacity, _ programs: 
     Programs: \(programs.joined(separator: ", "))
     Memory: \(byteCount(capacity.kernelBytes)) in the kernel, for \(grouped(UInt64(capacity.slots))) vCPU threads \
     and \(grouped(UInt64(capacity.rows))) accounts
-    Expected cost: about \(duration(nanoseconds: step * 2)) per exit, of which \(duration(nanoseconds: step)) in the exit
+    Expected cost: about \(duration(nanoseconds: step * 2)) per exit: at kvm_exit and at kvm_entry, half each
     Nothing was recorded.
     """
 }
