@@ -81,6 +81,8 @@ import TraceFile
   @Test func `A tracer stopped for 15 s costs no count that is not declared`() throws {
     let folder = try ScratchFolder()
     let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4000", "--rate", "200"])
+    // ends 14 s from now, while the programs are quiet
+    let short = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2800", "--rate", "200"])
     let tracer = try record(["-d", "60"], to: folder.file("a"))
     #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
     usleep(1_500_000)
@@ -97,7 +99,15 @@ import TraceFile
     let gapSeconds = Double(gap.lengthNanoseconds) / 1e9
     #expect((4.5...6.5).contains(gapSeconds))
     #expect(outcome.errors.contains("Not observed"))
-    let vcpu = try #require(recording.evidence.ledger.vcpus.first)
+    for vcpu in recording.evidence.ledger.vcpus {
+      #expect(vcpu.exits == vcpu.accounts.reduce(0) { $0 + $1.exits }, "each exit has a reason")
+    }
+    let shortCounts = try GuestCounts.parse(short.finish().output)
+    let ended = try #require(recording.evidence.ledger.vcpus.first { $0.tid == shortCounts[0].vcpus[0].tid })
+    #expect(ended.ended)
+    #expect(ended.exits < shortCounts[0].vcpus[0].returns)
+    #expect(ended.states[.unknown] > 0)
+    let vcpu = try #require(recording.evidence.ledger.vcpus.first { $0.tid != ended.tid })
     // 200 a second, and none of them while the programs were quiet
     let observed = Double(vcpu.wallNanoseconds) / 1e9 - gapSeconds
     let counted = Double(vcpu.exits)
@@ -154,6 +164,33 @@ import TraceFile
       recording.contents.exitRecordCount + lost >= exits - 1, "a record for every exit but the open one, or its loss")
   }
 
+  @Test func `Threads that ended when the disk ran full are in the last snapshot`() throws {
+    let folder = try ScratchFolder()
+    #expect(mount("tmpfs", folder.path, "tmpfs", 0, "size=4m") == 0)
+    defer { umount(folder.path) }
+    let one = guest("--immediate-exit", "40", "--vcpus", "2").joined(separator: " ")
+    let churn = try Program("/bin/sh", ["-c", "while :; do \(one) >/dev/null; done"])
+    let tracer = try record(["--interval", "400ms"], to: folder.file("a"))
+    let hasCounted = Program.wait(seconds: 10) {
+      ((try? Recording(folder.file("a")))?.contents.snapshotCount ?? 0) >= 2
+    }
+    #expect(hasCounted)
+    let filler = open(folder.file("filler"), O_WRONLY | O_CREAT, 0o600)
+    let bytes = [UInt8](repeating: 1, count: 4096)
+    while write(filler, bytes, bytes.count) > 0 {}
+    close(filler)
+    let outcome = tracer.finish()
+    churn.signal(SIGKILL)
+    _ = churn.finish()
+    #expect(outcome.errors.contains("Stopped early"), "\(outcome.errors)")
+    let recording = try Recording(folder.file("a"))
+    let end = try #require(recording.contents.end)
+    #expect(["disk-full", "disk-low"].contains(end.reason))
+    #expect(recording.exitsByThread.values.reduce(0, +) == end.exits)
+    let named = Set(recording.contents.threads.map(\.thread))
+    #expect(recording.evidence.ledger.vcpus.allSatisfy { named.contains($0.thread) })
+  }
+
   @Test func `Records that a full ring refuses are counted, each one`() throws {
     let folder = try ScratchFolder()
     let tracer = try record(
@@ -176,6 +213,39 @@ import TraceFile
     let guests = try GuestCounts.parse(outcome.output)
     let expected = Dictionary(uniqueKeysWithValues: guests.flatMap(\.vcpus).map { ($0.tid, $0.returns) })
     #expect(recording.exitsByThread == expected)
+  }
+
+  @Test func `A command that an interruption ends is asked to end, and its status is stored`() throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(
+      [], to: folder.file("a"),
+      command: ["/bin/sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"])
+    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+    usleep(500_000)
+    tracer.signal(SIGINT)
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0)
+    #expect(outcome.errors.contains("The command ended with status 7."), "\(outcome.errors)")
+    let contents = try Recording(folder.file("a")).contents
+    #expect(contents.end?.reason == "interrupted")
+    #expect(contents.notes.contains { $0.code == "command" && $0.text == "The command ended with status 7." })
+  }
+
+  @Test func `Under nohup a hangup is ignored, else it ends the recording in order`() throws {
+    for (trap, reason) in [("trap '' HUP; ", "duration"), ("", "interrupted")] {
+      let folder = try ScratchFolder()
+      let tracer = try Program(
+        "/bin/sh",
+        [
+          "-c", trap + "exec \"$@\"", "sh", "\(Program.folder)/kvmtax-tracer", "record", "--proxy", "-d", "3", "-o",
+          folder.file("a"),
+        ])
+      #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+      usleep(300_000)
+      tracer.signal(SIGHUP)
+      #expect(tracer.finish().status == 0)
+      #expect(try Recording(folder.file("a")).contents.end?.reason == reason)
+    }
   }
 
   @Test func `The size limit ends the recording in order`() throws {
@@ -212,6 +282,27 @@ import TraceFile
     let attributes = try FileManager.default.attributesOfItem(atPath: folder.file("a"))
     #expect(attributes[.ownerAccountID] as? Int == 65534)
     #expect(attributes[.posixPermissions] as? Int == 0o600)
+  }
+
+  @Test func `A command that cannot start leaves the old file and no new one`() throws {
+    let folder = try ScratchFolder()
+    try Data("precious".utf8).write(to: URL(filePath: folder.file("a")))
+    let outcome = try record(["--force"], to: folder.file("a"), command: ["/no/such/command"]).finish()
+    #expect(outcome.status == 3)
+    #expect(outcome.errors.contains("/no/such/command: cannot be started: No such file or directory"))
+    #expect(try String(contentsOfFile: folder.file("a"), encoding: .utf8) == "precious")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["a"])
+  }
+
+  @Test func `A file that was removed meanwhile is not said to be written`() throws {
+    let folder = try ScratchFolder()
+    let tracer = try record(["-d", "2"], to: folder.file("a"))
+    #expect(Program.wait(seconds: 10) { access(folder.file("a"), F_OK) == 0 })
+    unlink(folder.file("a"))
+    let outcome = tracer.finish()
+    #expect(outcome.status == 3)
+    #expect(outcome.errors.contains("removed or renamed"))
+    #expect(!outcome.errors.contains("Wrote"))
   }
 
   @Test func `A dry run writes nothing and leaves nothing`() throws {
