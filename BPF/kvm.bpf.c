@@ -25,8 +25,9 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, 1);
 	__type(key, __u32); __type(value, __u32[256]); } row_of_reason SEC(".maps");
 struct row_key { __u32 slot, isa, reason; };
-/* rows whose place in row_of_reason was taken by another reason */
-struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(map_flags, BPF_F_NO_PREALLOC); __uint(max_entries, 16384);
+/* Rows whose place in row_of_reason was taken by another reason. Preallocated: for a tracing program with another kind
+   of hash, kernels before 6.1 print a warning, which is a panic where panic_on_warn is set. */
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16384);
 	__type(key, struct row_key); __type(value, __u32); } more_rows SEC(".maps");
 /* Free numbers, filled by user space: queues, since fetch-and-add needs 5.12. */
 struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, 1); __type(value, __u64); } free_slots SEC(".maps");
@@ -307,7 +308,10 @@ SEC("tp/kvm/kvm_vcpu_wakeup") int on_vcpu_wakeup(void *context)
 			     KT_FIELD(context, __u32, KT_FIELD_WAKEUP_WAITED));
 }
 
-/* Typed: the arguments of the tracepoint, (struct kvm_vcpu *, u32 isa) for kvm_exit since about 5.16. */
+/*
+ * Typed: the arguments of the tracepoint, (struct kvm_vcpu *, u32 isa) for kvm_exit since about 5.16. The verifier of
+ * 6.12 and later holds that a module's tracepoint may pass NULL, and refuses pointers that were not compared with it.
+ */
 
 static __always_inline __u32 reason_of(void *vcpu, __u32 isa)
 {
@@ -324,17 +328,22 @@ static __always_inline __u32 reason_of(void *vcpu, __u32 isa)
 
 SEC("tp_btf/kvm_exit") int on_exit_btf(__u64 *arguments)
 {
-	return handle_exit(arguments[1], reason_of((void *)arguments[0], arguments[1]));
+	void *vcpu = (void *)arguments[0];
+
+	return vcpu ? handle_exit(arguments[1], reason_of(vcpu, arguments[1])) : 0;
 }
 
 SEC("tp_btf/kvm_entry") int on_entry_btf(__u64 *arguments)
 {
+	struct kvm_vcpu___kt *vcpu = (void *)arguments[0];
 	__u32 number, events;
 	__u64 now_ns;
-	struct kt_slot *slot = begin(1, &number, &now_ns, &events);
+	struct kt_slot *slot;
 
+	if (!vcpu) return 0;
+	slot = begin(1, &number, &now_ns, &events);
 	if (!slot) return 0;
-	if (slot->vcpu == KT_NO_VCPU) slot->vcpu = BPF_CORE_READ((struct kvm_vcpu___kt *)arguments[0], vcpu_id);
+	if (slot->vcpu == KT_NO_VCPU) slot->vcpu = BPF_CORE_READ(vcpu, vcpu_id);
 	return handle_entry(slot, number, now_ns, events);
 }
 

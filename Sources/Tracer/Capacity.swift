@@ -48,7 +48,7 @@ struct Capacity: Equatable {
   var kernelBytes: UInt64 {
     UInt64(threads) * 4 + UInt64(slots) * UInt64(MemoryLayout<kt_slot>.stride + 1024 + 8)
       + UInt64(rows) * UInt64(MemoryLayout<kt_row>.stride + 4)
-      + UInt64(rings) * UInt64(ringBytes) + 1 << 20
+      + UInt64(rings) * UInt64(ringBytes) + 2 << 20
   }
 
   private static func powerOfTwo(atMost value: UInt32) -> UInt32 {
