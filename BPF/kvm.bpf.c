@@ -308,13 +308,13 @@ SEC("tp/kvm/kvm_vcpu_wakeup") int on_vcpu_wakeup(void *context)
 			     KT_FIELD(context, __u32, KT_FIELD_WAKEUP_WAITED));
 }
 
-/*
- * Typed: the arguments of the tracepoint, (struct kvm_vcpu *, u32 isa) for kvm_exit since about 5.16. The verifier of
- * 6.12 and later holds that a module's tracepoint may pass NULL, and refuses pointers that were not compared with it.
- */
+/* Typed: the arguments of the tracepoint, (struct kvm_vcpu *, u32 isa) for kvm_exit since about 5.16. */
 
+/* Kernels from 6.12 on take the arguments of a module's tracepoint for pointers that may be NULL: unchecked, no offset may
+ * be added to them. */
 static __always_inline __u32 reason_of(void *vcpu, __u32 isa)
 {
+	if (!vcpu) return 0xffffffff;
 	if (isa == KT_ISA_SVM && bpf_core_type_exists(struct vcpu_svm___kt))
 		return BPF_CORE_READ((struct vcpu_svm___kt *)vcpu, vmcb, control.exit_code);
 	if (isa == KT_ISA_VMX) {
@@ -328,9 +328,7 @@ static __always_inline __u32 reason_of(void *vcpu, __u32 isa)
 
 SEC("tp_btf/kvm_exit") int on_exit_btf(__u64 *arguments)
 {
-	void *vcpu = (void *)arguments[0];
-
-	return vcpu ? handle_exit(arguments[1], reason_of(vcpu, arguments[1])) : 0;
+	return handle_exit(arguments[1], reason_of((void *)arguments[0], arguments[1]));
 }
 
 SEC("tp_btf/kvm_entry") int on_entry_btf(__u64 *arguments)
@@ -338,12 +336,10 @@ SEC("tp_btf/kvm_entry") int on_entry_btf(__u64 *arguments)
 	struct kvm_vcpu___kt *vcpu = (void *)arguments[0];
 	__u32 number, events;
 	__u64 now_ns;
-	struct kt_slot *slot;
+	struct kt_slot *slot = begin(1, &number, &now_ns, &events);
 
-	if (!vcpu) return 0;
-	slot = begin(1, &number, &now_ns, &events);
 	if (!slot) return 0;
-	if (slot->vcpu == KT_NO_VCPU) slot->vcpu = BPF_CORE_READ(vcpu, vcpu_id);
+	if (slot->vcpu == KT_NO_VCPU && vcpu) slot->vcpu = BPF_CORE_READ(vcpu, vcpu_id);
 	return handle_entry(slot, number, now_ns, events);
 }
 

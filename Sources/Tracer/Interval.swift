@@ -1,8 +1,14 @@
 /// When the next snapshot is due: every second for 10 minutes, then every 10 s, after an hour every 60 s, unless the
-/// user says otherwise.
+/// user says otherwise; wider still where the snapshots to come would not fit into their budget.
 struct SnapshotInterval {
   /// The user's choice in ns; nil for the steps above.
   var fixedNanoseconds: UInt64?
+
+  /// What snapshots may take in a day.
+  static let bytesPerDay: UInt64 = 200 << 20
+  private static let dayNanoseconds: UInt64 = 86_400_000_000_000
+  /// No wider than this, whatever the budget: a trace without any resolution is of no use.
+  private static let widestNanoseconds: UInt64 = 600_000_000_000
 
   /// The distance to the next snapshot after this much recording.
   func nanoseconds(afterNanoseconds elapsed: UInt64) -> UInt64 {
@@ -10,6 +16,26 @@ struct SnapshotInterval {
     if elapsed < 600_000_000_000 { return 1_000_000_000 }
     if elapsed < 3_600_000_000_000 { return 10_000_000_000 }
     return 60_000_000_000
+  }
+
+  /// The same, so that what is still to come fits.
+  /// - Parameters:
+  ///   - elapsed: recorded so far, ns.
+  ///   - duration: of the whole recording, ns; nil where it is open: it is taken to last as long again.
+  ///   - snapshotBytes: all snapshots so far, and `count` of them.
+  ///   - maxSizeBytes: the file's limit.
+  func nanoseconds(
+    afterNanoseconds elapsed: UInt64, of duration: UInt64?, snapshotBytes: UInt64, count: UInt64, maxSizeBytes: UInt64
+  ) -> UInt64 {
+    let usual = nanoseconds(afterNanoseconds: elapsed)
+    guard fixedNanoseconds == nil, count > 0 else { return usual }
+    let whole = max(duration ?? elapsed &* 2, elapsed)
+    let days = Double(max(whole, SnapshotInterval.dayNanoseconds)) / Double(SnapshotInterval.dayNanoseconds)
+    let budget = min(Double(SnapshotInterval.bytesPerDay) * days, Double(maxSizeBytes) * 0.9)
+    let left = budget - Double(snapshotBytes)
+    guard left > 0 else { return SnapshotInterval.widestNanoseconds }
+    let needed = Double(snapshotBytes) / Double(count) * Double(whole - elapsed) / left
+    return max(usual, UInt64(min(needed, Double(SnapshotInterval.widestNanoseconds))))
   }
 }
 

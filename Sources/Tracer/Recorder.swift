@@ -24,6 +24,7 @@ final class Recorder {
   private var stepsAtCopy: [UInt64]
   private var stepsAtHistogram: [UInt64]
   private var snapshots = 0
+  private var snapshotBytes: UInt64 = 0
   private var lastTotals = Tally.Totals()
   private var eventsAreOn: Bool
   private(set) var lostRecords: UInt64 = 0
@@ -85,7 +86,11 @@ final class Recorder {
       now = monotonicNanoseconds()
       if now >= nextSnapshot {
         try snapshot(file, detail: snapshots % 10 == 9 ? .histograms : .changes)
-        nextSnapshot = now &+ options.interval.nanoseconds(afterNanoseconds: now &- start)
+        nextSnapshot =
+          now
+          &+ options.interval.nanoseconds(
+            afterNanoseconds: now &- start, of: options.durationNanoseconds, snapshotBytes: snapshotBytes,
+            count: UInt64(snapshots), maxSizeBytes: options.maxSizeBytes)
       }
       if now >= nextLook {
         nextLook &+= 1_000_000_000
@@ -177,6 +182,7 @@ final class Recorder {
     let table = session.table
     file.beginSnapshot(at: moment ?? .now(), detail: detail)
     let wantsHistograms = detail != .changes
+    var ended: [(number: Int, copy: SlotTable.Copy)] = []
     for number in 0..<table.slotCount where table.isTaken(number) {
       let steps = table.slots[number].steps
       let seen = wantsHistograms ? stepsAtHistogram[number] : stepsAtCopy[number]
@@ -185,14 +191,20 @@ final class Recorder {
       file.add(&copy, number: number)
       stepsAtCopy[number] = copy.slot.steps
       if wantsHistograms { stepsAtHistogram[number] = copy.slot.steps }
-      guard copy.slot.ended != 0, detail != .complete else { continue }
-      tally.retire(&copy.slot)
+      if copy.slot.ended != 0, detail != .complete { ended.append((number, copy)) }
+    }
+    let before = file.bytesWritten
+    try file.writeSnapshot(usingReserve: usingReserve)
+    snapshotBytes &+= file.bytesWritten &- before
+    snapshots += 1
+    // only now: had the file refused them, the last snapshot would try again
+    for (number, copy) in ended {
+      var slot = copy.slot
+      tally.retire(&slot)
       stepsAtCopy[number] = 0
       stepsAtHistogram[number] = 0
       try session.recycle(slot: number, copy: copy)
     }
-    try file.writeSnapshot(usingReserve: usingReserve)
-    snapshots += 1
   }
 
   private func introduceOnce(_ file: TraceOutput) throws {
@@ -265,12 +277,15 @@ final class Recorder {
     let totals = tally.totals(session.table)
     programNanoseconds &+= estimatedNanoseconds(from: lastTotals, to: totals)
     lastTotals = totals
-    try snapshot(file, detail: .complete, at: moment, usingReserve: true)
+    do { try snapshot(file, detail: .complete, at: moment, usingReserve: true) } catch let error as TraceWriteError {
+      // earlier snapshots hold most of it; the note and the end have room of their own
+      failure = error
+    }
     if let note { try file.append(note) }
     try file.end(
       TraceEnd(
-        clocks: moment, reason: ending.word, exits: totals.exits, records: file.recordsWritten,
-        snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords))
+        clocks: moment, reason: (failure.map { Ending.diskFull($0) } ?? ending).word, exits: totals.exits,
+        records: file.recordsWritten, snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords))
     if let failure { throw failure }
   }
 

@@ -1,10 +1,9 @@
 import Bpf
-import BpfImages
 
 /// Whether the tp_btf programs are right for this kernel: they take their fields from the tracepoints' arguments and from
 /// KVM's own structures, both of which have changed over time.
 enum TypedPrograms {
-  static func check() -> Check {
+  static func check(layouts: Layouts) -> Check {
     func unfit(_ why: String) -> Check {
       .limited("fast path", "not used: \(why)", "the classic tracepoints are used, at about twice the cost")
     }
@@ -12,22 +11,12 @@ enum TypedPrograms {
     do {
       let btf = try KernelBtf()
       if let problem = problem(in: btf) { return unfit(problem) }
+      // what BTF describes, the verifier can still refuse, and a lockdown or a module's BTF that does not match too
+      try Session.try(attach: .btf, layouts: layouts, proxy: false)
+      return .fine("fast path", "tp_btf")
     } catch {
       return unfit(error.description)
     }
-    do {
-      try tryToLoad()
-    } catch {
-      return unfit("this kernel refuses the programs: \(error.description)")
-    }
-    return .fine("fast path", "tp_btf")
-  }
-
-  /// What a verifier takes has changed over time too; a recording must not fail where the classic programs would load.
-  private static func tryToLoad() throws(BpfError) {
-    let object = try BpfObject(base64: kvmObject, name: "kvmtax_trial")
-    for program in object.programs { try object.setAutoload(program, program.hasSuffix("_btf")) }
-    try object.load()
   }
 
   private static func problem(in btf: borrowing KernelBtf) -> String? {

@@ -75,6 +75,38 @@ import Testing
   }
 }
 
+@Suite struct SnapshotBudgetTests {
+  /// A recording of a day on a host whose every snapshot takes as much.
+  private func day(bytesPerSnapshot: UInt64, maxSize: UInt64, duration: UInt64? = 86_400_000_000_000) -> (
+    bytes: UInt64, count: UInt64
+  ) {
+    let interval = SnapshotInterval()
+    var (elapsed, bytes, count): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    while elapsed < 86_400_000_000_000 {
+      elapsed += interval.nanoseconds(
+        afterNanoseconds: elapsed, of: duration, snapshotBytes: bytes, count: count, maxSizeBytes: maxSize)
+      bytes += bytesPerSnapshot
+      count += 1
+    }
+    return (bytes, count)
+  }
+
+  @Test(arguments: [1_000, 100_000, 400_000] as [UInt64])
+  func `A day of snapshots stays within 200 MiB, however large they are`(bytesPerSnapshot: UInt64) {
+    let day = day(bytesPerSnapshot: bytesPerSnapshot, maxSize: 1 << 30)
+    #expect(day.bytes <= SnapshotInterval.bytesPerDay + bytesPerSnapshot)
+    #expect(day.count > 144)
+  }
+
+  @Test func `Small snapshots keep their usual distance`() {
+    #expect(day(bytesPerSnapshot: 1000, maxSize: 1 << 30).count == 600 + 300 + 1380)
+  }
+
+  @Test func `A small file limit is not reached by snapshots alone`() {
+    #expect(day(bytesPerSnapshot: 50_000, maxSize: 64 << 20).bytes < 64 << 20)
+  }
+}
+
 @Suite struct BrakeTests {
   @Test func `A burst above the limit is no reason, three seconds are`() {
     var brakes = Brakes(maxSizeBytes: 1, maxOverhead: 0.02)
