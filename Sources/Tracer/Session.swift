@@ -100,7 +100,7 @@ final class Session {
   static func `try`(attach: AttachPath, layouts: Layouts, proxy: Bool) throws(BpfError) {
     let session = try Session(
       attach: attach, layouts: layouts, capacity: .none, groups: RingGroups(cpuCount: 1, nodes: []), proxy: proxy,
-      processes: [], onNotice: {}, onRecord: { _, _ in })
+      processes: [], onNotice: { _ in }, onRecord: { _, _ in })
     for program in session.programs { session.links.add(try session.object.attach(program)) }
     session.links.detach()
   }
