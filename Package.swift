@@ -68,6 +68,7 @@ let package = Package(
       exclude: ["feed.bpf.c", "fixture.bpf.c", "refused.bpf.c"], plugins: ["BpfCompile"]),
     .testTarget(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
+    .testTarget(name: "FilesTests", dependencies: ["Attribution", "Files", "TestSupport"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
       name: "ImportTests",

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Compiles one BPF source and writes it as a Swift constant: embed.sh CLANG INCLUDE SOURCE OUT.swift
 # The constant is base64 in a StaticString: an array literal of this size would take the Swift compiler seconds.
+# It is kept out of other modules: the optimizer would copy it into those that use it, and an incremental release build,
+# which does not compile them again when only the constant changes, would go on loading the old programs.
 set -eu
 clang=$1 include=$2 source=$3 out=$4
 name=$(basename "$source" .bpf.c)
@@ -13,7 +15,8 @@ cd "$folder"
 {
 	printf '// Generated from %s.bpf.c.\n\n' "$name"
 	printf '/// The BPF object of %s.bpf.c in base64.\n' "$name"
-	printf 'public let %sObject: StaticString = "' "$name"
+	printf 'public var %sObject: StaticString {\n' "$name"
+	printf '  @inline(never) @_semantics("optimize.no.crossmodule") get { "'
 	base64 -w0 "$out.o"
-	printf '"\n'
+	printf '" }\n}\n'
 } > "$out"

@@ -336,8 +336,11 @@ SEC("tp/kvm/kvm_vcpu_wakeup") int on_vcpu_wakeup(void *context)
 
 /* Typed: the arguments of the tracepoint, (struct kvm_vcpu *, u32 isa) for kvm_exit since about 5.16. */
 
+/* Kernels from 6.12 on take the arguments of a module's tracepoint for pointers that may be NULL: unchecked, no offset may
+ * be added to them. */
 static __always_inline __u32 reason_of(void *vcpu, __u32 isa)
 {
+	if (!vcpu) return 0xffffffff;
 	if (isa == KT_ISA_SVM && bpf_core_type_exists(struct vcpu_svm___kt))
 		return BPF_CORE_READ((struct vcpu_svm___kt *)vcpu, vmcb, control.exit_code);
 	if (isa == KT_ISA_VMX) {
@@ -356,12 +359,13 @@ SEC("tp_btf/kvm_exit") int on_exit_btf(__u64 *arguments)
 
 SEC("tp_btf/kvm_entry") int on_entry_btf(__u64 *arguments)
 {
+	struct kvm_vcpu___kt *vcpu = (void *)arguments[0];
 	__u32 number, events;
 	__u64 now_ns;
 	struct kt_slot *slot = begin(1, &number, &now_ns, &events);
 
 	if (!slot) return 0;
-	if (slot->vcpu == KT_NO_VCPU) slot->vcpu = BPF_CORE_READ((struct kvm_vcpu___kt *)arguments[0], vcpu_id);
+	if (slot->vcpu == KT_NO_VCPU && vcpu) slot->vcpu = BPF_CORE_READ(vcpu, vcpu_id);
 	return handle_entry(slot, number, now_ns, events);
 }
 

@@ -26,5 +26,6 @@ if "$programs/kvmtax" record -o "$place/demo.kvmtax" -- $guest >"$place/log" 2>&
 	echo "\$ kvmtax report demo.kvmtax"
 	"$programs/kvmtax" report "$place/demo.kvmtax"
 else
-	echo "Nothing is recorded live on this machine: $(tail -n 1 "$place/log")"
+	why=$(grep -m 1 '^kvmtax: ' "$place/log" || tail -n 1 "$place/log")
+	echo "Nothing is recorded live on this machine. ${why#kvmtax: }"
 fi

@@ -24,6 +24,8 @@ public struct Replay: ~Copyable {
   private var losses: [Loss] = []
   /// tid / 4096 -> page of slot numbers plus one.
   private let pages: UnsafeMutablePointer<UnsafeMutablePointer<UInt32>?>
+  /// Which of them are allocated.
+  private var usedPages: [Int] = []
   private struct Loss {
     var startNanoseconds: UInt64 = 0
     var endNanoseconds: UInt64 = 0
@@ -34,6 +36,10 @@ public struct Replay: ~Copyable {
   public static let lossKind = UInt8.max
   /// Losses of CPUs beyond this one are not followed.
   private static let maximumCpu: UInt32 = 65_535
+  /// Reasons of one thread, and rows of all: a damaged input must not take memory and time without end. What finds no
+  /// row is counted in `overflowExits`.
+  private static let maximumReasons = 4096
+  private static let maximumRows = 400_000
   private static let pageCount = 1 << 20
   private static let pageSize = 1 << 12
   /// The first and last time seen, ns.
@@ -62,7 +68,7 @@ public struct Replay: ~Copyable {
     rows.deallocate()
     rowOfReason.deallocate()
     cpuOfSlot.deallocate()
-    for page in 0..<Replay.pageCount { pages[page]?.deallocate() }
+    for page in usedPages { pages[page]?.deallocate() }
     pages.deallocate()
   }
 
@@ -97,7 +103,12 @@ public struct Replay: ~Copyable {
     let outcome = kt_step(slot, &event, &isa, &reason)
     if outcome == 1 {
       let row = rowNumber(slot: number, isa: slot.pointee.isa, reason: slot.pointee.reason)
-      kt_account(rows + row, slots + number)
+      if row != 0 {
+        kt_account(rows + row, slots + number)
+      } else {
+        slot.pointee.overflow_exits &+= 1
+        slot.pointee.overflow_ns &+= slot.pointee.since_ns &- slot.pointee.exit_ns
+      }
       kt_clear_exit(slots + number)
     } else if outcome == 2 {
       let row = rowNumber(slot: number, isa: isa, reason: reason)
@@ -160,6 +171,7 @@ public struct Replay: ~Copyable {
       entries = .allocate(capacity: Replay.pageSize)
       entries.initialize(repeating: 0, count: Replay.pageSize)
       pages[page] = entries
+      usedPages.append(page)
     }
     let number = threadCount
     threadCount += 1
@@ -196,12 +208,16 @@ public struct Replay: ~Copyable {
     return findRow(slot: slot, isa: isa, reason: reason)
   }
 
+  /// The row of a reason, a new one on its first use; 0, which ends a chain and is never read, where there are too many.
   @inline(never) private mutating func findRow(slot: Int, isa: UInt8, reason: UInt32) -> Int {
     var number = slots[slot].first_row
+    var length = 0
     while number != 0 {
+      length += 1
       if rows[Int(number)].reason == reason, rows[Int(number)].isa == UInt32(isa) { return Int(number) }
       number = rows[Int(number)].next
     }
+    guard length < Replay.maximumReasons, rowCount < Replay.maximumRows else { return 0 }
     if rowCount == rowCapacity {
       let larger = UnsafeMutablePointer<kt_row>.allocate(capacity: rowCapacity * 2)
       larger.moveInitialize(from: rows, count: rowCapacity)

@@ -31,6 +31,7 @@ public struct MappedFile: ~Copyable {
     guard let start = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
       throw InputError(file: path, found: "cannot be mapped: \(String(cString: strerror(errno)))")
     }
+    _ = truncationHandler
     self.path = path
     bytes = UnsafeRawBufferPointer(start: start, count: size)
   }
@@ -42,3 +43,20 @@ public struct MappedFile: ~Copyable {
     madvise(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count, MADV_SEQUENTIAL)
   }
 }
+
+/// A file that somebody cuts while it is mapped ends the program by SIGBUS at the next touch of what is gone; there is no
+/// way back into the reader from there, but a word and the right exit status. Installed with the first mapping.
+private let truncationHandler: Void = {
+  var action = sigaction()
+  action.__sigaction_handler.sa_handler = { _ in
+    let message: StaticString = """
+      kvmtax: the file became shorter while it was read
+        Copy it where nobody changes it, and read the copy.
+
+      """
+    // only async-signal-safe calls here
+    _ = write(STDERR_FILENO, message.utf8Start, message.utf8CodeUnitCount)
+    _exit(3)
+  }
+  sigaction(SIGBUS, &action, nil)
+}()

@@ -72,7 +72,7 @@ struct CpuStream {
         let time = nanoseconds(now)
         guard let event = table.layout(slot: slot).event(in: body, nanoseconds: time, tid: tid, tgid: 0, cpu: cpu)
         else {
-          reject("a record is shorter than its format says", &findings)
+          reject("a record is shorter than its format says or names an impossible thread", &findings)
           break
         }
         head = event

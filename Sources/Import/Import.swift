@@ -19,9 +19,12 @@ public func importTrace(
 }
 
 extension Replay {
+  /// More threads than any host has vCPUs: the input is damaged.
+  private static var maximumThreads: Int { 100_000 }
+
   /// Drains a source, telling after each batch.
   mutating func drain<Source: EventSource>(
-    _ source: inout Source, afterEachBatch: (borrowing Source) -> Void
+    _ source: inout Source, file: String, afterEachBatch: (borrowing Source) -> Void
   ) throws(InputError) {
     var batch: [kt_event] = []
     batch.reserveCapacity(4096)
@@ -29,6 +32,11 @@ extension Replay {
       try source.read(into: &batch)
       if batch.isEmpty { return }
       step(batch.span)
+      guard threadCount <= Replay.maximumThreads else {
+        throw InputError(
+          file: file, found: "names more than \(grouped(UInt64(Replay.maximumThreads))) vCPU threads: it is damaged",
+          remedy: "Copy or record it again.")
+      }
       afterEachBatch(source)
     }
   }

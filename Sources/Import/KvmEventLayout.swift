@@ -49,11 +49,14 @@ struct KvmEventLayout: Equatable, Sendable {
     minimumSize = [reason, isa, vcpu, argument].reduce(0) { max($0, $1.offset + $1.size) }
   }
 
-  /// The event in a record; nil where the record is too short for its layout.
+  /// The kernel's PID_MAX_LIMIT: no thread has a higher number.
+  private static let maximumTid: UInt32 = 1 << 22
+
+  /// The event in a record; nil where the record is too short for its layout or names an impossible thread.
   @inline(__always) func event(
     in record: UnsafeRawBufferPointer, nanoseconds: UInt64, tid: UInt32, tgid: UInt32, cpu: UInt32
   ) -> kt_event? {
-    guard record.count >= minimumSize else { return nil }
+    guard record.count >= minimumSize, tid <= KvmEventLayout.maximumTid else { return nil }
     var event = kt_event()
     event.time_ns = nanoseconds
     event.tid = tid
@@ -70,7 +73,6 @@ struct KvmEventLayout: Equatable, Sendable {
 
 /// The layouts of one file's kvm events by the number in `common_type`.
 struct KvmEventTable: Sendable {
-  private var ids: [Int] = []
   private var layouts: [KvmEventLayout] = []
   /// Layouts by common_type, plus one; 0 for an event that does not matter. 64 KiB: one load per record.
   private(set) var slotOfType = [UInt8](repeating: 0, count: 1 << 16)
@@ -85,18 +87,18 @@ struct KvmEventTable: Sendable {
   /// Takes an event's format text: events that do not matter are ignored, one that cannot be used is noted.
   mutating func add(text: UnsafeRawBufferPointer, system: String) {
     guard system == "kvm", layouts.count < 64 else { return }
+    // most texts are of no interest, and of no consequence if they are broken
+    let head = UnsafeRawBufferPointer(rebasing: text.prefix(64)).text
+    guard KvmEventLayout.names.contains(where: { head.hasPrefix("name: \($0.name)\n") }) else { return }
     do throws(FormatError) {
       let format = try EventFormat(text: text, system: system)
       guard let layout = try KvmEventLayout(format) else { return }
       guard format.id < slotOfType.count, slotOfType[format.id] == 0 else { return }
       layouts.append(layout)
-      ids.append(format.id)
       slotOfType[format.id] = UInt8(layouts.count)
       if format.name == "kvm_exit" { exitFormat = format }
     } catch {
-      // other events' broken texts lose nothing that is counted
-      let head = UnsafeRawBufferPointer(rebasing: text.prefix(80)).text
-      if KvmEventLayout.names.contains(where: { head.contains("name: \($0.name)\n") }) { notes.append(error.found) }
+      notes.append(error.found)
     }
   }
 

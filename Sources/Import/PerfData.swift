@@ -15,7 +15,7 @@ func importPerfData(
   if !header.isPipe, !source.hasExits { throw header.noExits }
   var replay = Replay()
   let total = Double(max(1, bytes.count))
-  try replay.drain(&source) { progress(min(1, Double($0.position) / total)) }
+  try replay.drain(&source, file: path) { progress(min(1, Double($0.position) / total)) }
   if header.isPipe {
     try source.header.checkFormats()
     try source.header.checkEvents()

@@ -95,7 +95,9 @@ struct PerfSource: EventSource {
       let event = formats.events.layout(slot: slots[attribute]).event(
         in: raw, nanoseconds: time, tid: tid, tgid: tgid, cpu: cpu)
     else {
-      damage.add(offset: record.offset, length: UInt64(body.count) + 8, "a sample is shorter than its format says")
+      damage.add(
+        offset: record.offset, length: UInt64(body.count) + 8,
+        "a sample is shorter than its format says or names an impossible thread")
       return
     }
     if order.add(event) { order.giveHalf(into: &batch) }

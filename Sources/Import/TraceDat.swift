@@ -24,7 +24,7 @@ func importTraceDat(
     }
     var source = TraceDatSource(header, buffer)
     var replay = Replay()
-    try replay.drain(&source) { progress(min(1, Double($0.findings.bytesTaken) / total)) }
+    try replay.drain(&source, file: path) { progress(min(1, Double($0.findings.bytesTaken) / total)) }
     evidence = header.evidence(buffer, source, replay)
   }
   guard var evidence else { throw InputError(file: path, found: "holds no trace data") }

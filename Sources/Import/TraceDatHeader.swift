@@ -124,7 +124,9 @@ struct TraceDatHeader {
       buffer.cpus[index].size = present
       total &+= present
     }
-    guard total <= UInt64(bytes.count) else { throw damaged("the table of per-CPU data is", at: place) }
+    guard total <= UInt64(bytes.count), buffers.count < 256 else {
+      throw damaged("the table of per-CPU data is", at: place)
+    }
     buffer.cpus.removeAll { $0.size == 0 }
     buffers.append(buffer)
   }

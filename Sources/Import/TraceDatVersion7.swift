@@ -3,10 +3,11 @@ import Attribution
 extension TraceDatHeader {
   private struct Section {
     var id: UInt16
-    var isCompressed: Bool
     /// The offset of the content in the file.
     var offset: Int
     var content: UnsafeRawBufferPointer
+    /// Where the next section begins.
+    var end: Int
   }
 
   /// Sections hold texts, of which the largest (kallsyms) is not read.
@@ -32,13 +33,18 @@ extension TraceDatHeader {
         remedy: "Copy or record it again.")
     }
     var seen: Set<UInt64> = []
+    var end: Int?
     while offset != 0 {
       guard seen.count < 1000, seen.insert(offset).inserted else {
         throw damaged("the chain of trace.dat options", at: Int(clamping: offset))
       }
       guard let section = section(at: offset, compression), section.id == 0 else {
-        throw damaged("trace.dat options", at: Int(clamping: offset))
+        guard buffers.isEmpty, let end, try recoverBuffer(behind: end, compression, missing: offset) else {
+          throw damaged("trace.dat options", at: Int(clamping: offset))
+        }
+        return
       }
+      end = section.end
       offset = try readOptions(section, compression)
     }
   }
@@ -116,6 +122,43 @@ extension TraceDatHeader {
     try add(buffer, at: place)
   }
 
+  /// The table of per-CPU data is written last. Where it is missing, compressed data can still be told apart: it lies
+  /// behind the first options, CPU by CPU, each at a page's boundary and each with the number and sizes of its chunks.
+  private mutating func recoverBuffer(
+    behind end: Int, _ compression: Compression, missing offset: UInt64
+  ) throws(InputError) -> Bool {
+    guard compression != .none, var header = ByteCursor(bytes, at: UInt64(end)), header.u16() == 3,
+      let flags = header.u16(), flags & 1 != 0
+    else { return false }
+    var buffer = Buffer(name: "", clock: clock, pageSize: pageSize, compression: compression)
+    var start = (end + 16 + pageSize - 1) & ~(pageSize - 1)
+    while buffer.cpus.count < TraceDatHeader.maximumCpus, let size = chunkedSize(at: start) {
+      buffer.cpus.append(
+        CpuData(cpu: UInt32(buffer.cpus.count), offset: UInt64(start), size: UInt64(size - 4)))
+      start = (start + size + pageSize - 1) & ~(pageSize - 1)
+    }
+    guard !buffer.cpus.isEmpty else { return false }
+    isComplete = false
+    damage.add(
+      offset: min(offset, UInt64(bytes.count)), "the table of per-CPU data is missing or damaged; the data was found")
+    notes.append("The CPUs' numbers are not known, and a last CPU's data may be missing.")
+    try add(buffer, at: end)
+    return true
+  }
+
+  /// The size of a count of chunks and the chunks behind it, as far as the file goes; nil if there is nothing like it.
+  private func chunkedSize(at start: Int) -> Int? {
+    guard start < bytes.count, var cursor = ByteCursor(bytes, at: UInt64(start)), let count = cursor.u32(), count > 0,
+      count < 1 << 24
+    else { return nil }
+    for chunk in 0..<count {
+      guard let packed = cursor.u32(), let plain = cursor.u32() else { return chunk > 0 ? bytes.count - start : nil }
+      guard packed > 0, plain > 0, plain <= 16 << 20, plain & UInt32(pageSize - 1) == 0 else { return nil }
+      guard cursor.take(packed) != nil else { return bytes.count - start }
+    }
+    return cursor.position - start
+  }
+
   /// A section with its content, decompressed; nil if damaged.
   private mutating func section(at offset: UInt64, _ compression: Compression) -> Section? {
     guard var cursor = ByteCursor(bytes, at: offset), let id = cursor.u16(), let flags = cursor.u16(),
@@ -123,7 +166,7 @@ extension TraceDatHeader {
     else { return nil }
     guard flags & 1 != 0 else {
       let place = cursor.position
-      return cursor.take(size).map { Section(id: id, isCompressed: false, offset: place, content: $0) }
+      return cursor.take(size).map { Section(id: id, offset: place, content: $0, end: place + $0.count) }
     }
     guard let packed = cursor.u32(), let plain = cursor.u32(), plain > 0, plain <= TraceDatHeader.maximumSectionSize
     else { return nil }
@@ -132,6 +175,6 @@ extension TraceDatHeader {
       let content = Decompressed(source, size: Int(plain), compression: compression)
     else { return nil }
     sections.append(content)
-    return Section(id: id, isCompressed: true, offset: place, content: content.bytes)
+    return Section(id: id, offset: place, content: content.bytes, end: place + source.count)
   }
 }

@@ -75,7 +75,9 @@ public struct ReportBuilder {
     var isas: [UInt8] = []
     for account in ledger.vcpus.flatMap(\.accounts) where !isas.contains(account.isa) { isas.append(account.isa) }
     return Report.Source(
-      file: capture.file, format: capture.format, rung: capture.rung, host: capture.host, kernel: capture.kernel,
+      file: capture.file, format: capture.format, rung: capture.rung,
+      // the kernel's word for a host without a name
+      host: capture.host == "(none)" ? nil : capture.host, kernel: capture.kernel,
       clock: capture.clock, attach: capture.attach,
       isas: isas.sorted().map { $0 == 1 ? "Intel VMX" : $0 == 2 ? "AMD SVM" : "isa \($0)" },
       startRealtimeNanoseconds: capture.startRealtimeNanoseconds,

@@ -103,7 +103,8 @@ public struct SnapshotEncoder: ~Copyable {
     rowCount += 1
   }
 
-  /// Appends the snapshot, in blocks of at most 256 KiB. When it fails, the next snapshot holds everything.
+  /// Appends the snapshot, in blocks of at most 256 KiB. When it fails, the next snapshot holds everything that is added
+  /// again. `usingReserve`: it may use the writer's reserve but for what the last notes and the end need.
   public mutating func write(to writer: inout TraceWriter, usingReserve: Bool = false) throws(TraceWriteError) {
     parts.append(part)
     for (index, entries) in parts.enumerated() {

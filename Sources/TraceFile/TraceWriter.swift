@@ -51,6 +51,8 @@ public struct TraceWriter: ~Copyable {
   static let recordsPerSchema = 1 << 20
   /// Exit records per block.
   static let recordsPerBlock = 1 << 14
+  /// What remains of the reserve for the last notes and the end when a snapshot may use it.
+  static let lastReserve = 8 << 10
   /// A list that grows beyond this is continued in another block.
   static let listLimit = 256 << 10
 
@@ -61,7 +63,7 @@ public struct TraceWriter: ~Copyable {
     context = ZSTD_createCCtx()
     guard ftruncate(descriptor, 0) == 0 else { throw TraceWriteError(call: "ftruncate", code: errno) }
     buffer = FileHeader(clocks: clocks).encoded
-    try writeBuffer(usingReserve: false)
+    try writeBuffer(keeping: self.reserve)
   }
 
   deinit { ZSTD_freeCCtx(context) }
@@ -155,7 +157,8 @@ public struct TraceWriter: ~Copyable {
       buffer.append(contentsOf: packed[0..<storedLength])
     }
     while buffer.count % TraceFormat.alignment != 0 { buffer.append(0) }
-    try writeBuffer(usingReserve: usingReserve)
+    let isSnapshot = type == BlockType.snapshot.rawValue
+    try writeBuffer(keeping: usingReserve ? isSnapshot ? min(reserve, TraceWriter.lastReserve) : 0 : reserve)
     sequence &+= 1
   }
 
@@ -197,9 +200,9 @@ public struct TraceWriter: ~Copyable {
     return length
   }
 
-  /// Writes `buffer` behind the last whole block, all of it or nothing.
-  private mutating func writeBuffer(usingReserve: Bool) throws(TraceWriteError) {
-    if canReserve, !usingReserve { try claim(buffer.count + reserve) }
+  /// Writes `buffer` behind the last whole block, all of it or nothing, and only if so much room remains behind it.
+  private mutating func writeBuffer(keeping room: Int) throws(TraceWriteError) {
+    if canReserve, room > 0 { try claim(buffer.count + room) }
     var failure: Int32 = 0
     var done = 0
     let start = off_t(bytesWritten)

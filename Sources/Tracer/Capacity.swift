@@ -24,6 +24,17 @@ struct Capacity: Equatable {
   static let allRingsBytes: UInt32 = 64 << 20
   static let leastRingBytes: UInt32 = 2 << 20
 
+  /// Room for nobody: to see whether programs load.
+  static let none = Capacity(threads: 2, slots: 1, rows: 2, rings: 0, ringBytes: 0)
+
+  private init(threads: UInt32, slots: UInt32, rows: UInt32, rings: UInt32, ringBytes: UInt32) {
+    self.threads = threads
+    self.slots = slots
+    self.rows = rows
+    self.rings = rings
+    self.ringBytes = ringBytes
+  }
+
   /// Chooses sizes for a host.
   /// - Parameters:
   ///   - vcpus: vCPU threads that run now.

@@ -36,10 +36,25 @@ struct Preflight {
       checks.append(.blocked("tracepoints", error.found, error.remedy))
       return
     }
-    let typed = TypedPrograms.check()
-    canUseTyped = typed.outcome == .fine
-    checks.append(typed)
-    checks.append(contentsOf: Preflight.bpfAndFiring(proxy: proxy))
+    if let layouts {
+      let typed = TypedPrograms.check(layouts: layouts)
+      canUseTyped = typed.outcome == .fine
+      checks.append(typed)
+      checks.append(Preflight.loading(layouts, proxy: proxy))
+    }
+    guard !isBlocked else { return }
+    checks.append(Preflight.firing(proxy: proxy))
+  }
+
+  /// The classic programs must load everywhere.
+  private static func loading(_ layouts: Layouts, proxy: Bool) -> Check {
+    do {
+      try Session.try(attach: .tp, layouts: layouts, proxy: proxy)
+      return .fine("bpf", "programs load and attach")
+    } catch {
+      let obstacle = Obstacle(bpf: error)
+      return .blocked("bpf", obstacle.found, obstacle.remedy)
+    }
   }
 
   private static func capabilities() -> Check {
@@ -75,39 +90,26 @@ struct Preflight {
     )
   }
 
-  /// Loads the counting programs and runs a guest of a few exits, to see which tracepoints really fire.
-  private static func bpfAndFiring(proxy: Bool) -> [Check] {
-    do {
-      let fired = try FiringProbe.run()
-      let bpf = Check.fine("bpf", "programs load and attach")
-      guard fired.guestRan else {
-        return [
-          bpf,
-          .limited(
-            "kvm_exit", "not tried: \(fired.guestProblem)",
-            "if a recording shows no exits, see whether VMs run here at all"),
-        ]
-      }
-      if fired.exits > 0 { return [bpf, .fine("kvm_exit", "fires (\(fired.exits) exits of a test guest)")] }
-      let kernel = kernelRelease()
-      if fired.userspaceExits > 0 {
-        let module = Preflight.modules.isEmpty ? "" : ", module \(Preflight.modules.joined(separator: ", "))"
-        let found =
-          "this kernel never fires it (\(kernel)\(module))\n"
-          + "The tracepoint exists, but the run path has no call to it: a trace would show 0 exits."
-        if proxy { return [bpf, .limited("kvm_exit", found, "the proxy pair is recorded instead")] }
-        return [
-          bpf, .blocked("kvm_exit", found, "record on a host that runs its VMs with kvm_intel or kvm_amd"),
-        ]
-      }
-      return [
-        bpf,
-        .blocked(
-          "kvm_exit", "did not fire for a test guest, nor did any other kvm event", "see dmesg for kvm's messages"),
-      ]
-    } catch {
-      return [.blocked("bpf", error.description, error.remedy)]
+  /// Runs a guest of a few exits under programs that only count, to see whether the tracepoints really fire.
+  private static func firing(proxy: Bool) -> Check {
+    let fired: FiringProbe
+    do { fired = try FiringProbe.run() } catch { return .blocked("kvm_exit", error.found, error.remedy) }
+    guard fired.guestRan else {
+      return .limited(
+        "kvm_exit", "not tried: \(fired.guestProblem)", "if a recording shows no exits, see whether VMs run here at all"
+      )
     }
+    if fired.exits > 0 { return .fine("kvm_exit", "fires (\(fired.exits) exits of a test guest)") }
+    guard fired.userspaceExits > 0 else {
+      return .blocked(
+        "kvm_exit", "did not fire for a test guest, nor did any other kvm event", "see dmesg for kvm's messages")
+    }
+    let module = modules.isEmpty ? "" : ", module \(modules.joined(separator: ", "))"
+    let found =
+      "this kernel never fires it (\(kernelRelease())\(module))\n"
+      + "The tracepoint exists, but the run path has no call to it: a trace would show 0 exits."
+    if proxy { return .limited("kvm_exit", found, "the proxy pair is recorded instead") }
+    return .blocked("kvm_exit", found, "record on a host that runs its VMs with kvm_intel or kvm_amd")
   }
 }
 

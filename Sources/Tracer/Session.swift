@@ -96,6 +96,15 @@ final class Session {
     }
   }
 
+  /// Loads and attaches the programs once, with room for nobody, and lets go of them.
+  static func `try`(attach: AttachPath, layouts: Layouts, proxy: Bool) throws(BpfError) {
+    let session = try Session(
+      attach: attach, layouts: layouts, capacity: .none, groups: RingGroups(cpuCount: 1, nodes: []), proxy: proxy,
+      processes: [], onNotice: { _ in }, onRecord: { _, _ in })
+    for program in session.programs { session.links.add(try session.object.attach(program)) }
+    session.links.detach()
+  }
+
   private static func programs(attach: AttachPath, layouts: Layouts, proxy: Bool) -> [String] {
     if proxy { return ["on_proxy_exit", "on_proxy_entry", "on_process_exit"] }
     let ending = attach == .btf ? "_btf" : ""

@@ -3,7 +3,7 @@ import Bpf
 /// Whether the tp_btf programs are right for this kernel: they take their fields from the tracepoints' arguments and from
 /// KVM's own structures, both of which have changed over time.
 enum TypedPrograms {
-  static func check() -> Check {
+  static func check(layouts: Layouts) -> Check {
     func unfit(_ why: String) -> Check {
       .limited("fast path", "not used: \(why)", "the classic tracepoints are used, at about twice the cost")
     }
@@ -11,6 +11,8 @@ enum TypedPrograms {
     do {
       let btf = try KernelBtf()
       if let problem = problem(in: btf) { return unfit(problem) }
+      // what BTF describes, the verifier can still refuse, and a lockdown or a module's BTF that does not match too
+      try Session.try(attach: .btf, layouts: layouts, proxy: false)
       return .fine("fast path", "tp_btf")
     } catch {
       return unfit(error.description)

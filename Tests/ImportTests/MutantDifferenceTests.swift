@@ -26,6 +26,17 @@ import Testing
     #expect(ours.exits == 3 && ours.finished == 1 && ours.totalNanoseconds == 1000)
   }
 
+  @Test(arguments: SampleTraces.perfData) func perfPairsAcrossLosses(sample: String) throws {
+    let (report, ours) = try results(
+      of: [
+        .entry(vcpu: 0, afterNanoseconds: 10), .exit(10, afterNanoseconds: 10), .lost(3),
+        .entry(vcpu: 0, afterNanoseconds: 1000), .exit(10, afterNanoseconds: 10),
+        .entry(vcpu: 0, afterNanoseconds: 500),
+      ], like: sample)
+    #expect(report.totalSamples == 2 && report.totalMicroseconds == 1.5)
+    #expect(ours.exits == 2 && ours.finished == 1 && ours.totalNanoseconds == 500)
+  }
+
   @Test(arguments: SampleTraces.perfData) func perfHasNoNamesForReasonsWithFlags(sample: String) throws {
     let (report, ours) = try results(
       of: [

@@ -21,7 +21,7 @@ CPUID, HLT, IOIO, MSR, NPF = 0x72, 0x78, 0x7B, 0x7C, 0x400
 NAMES = {CPUID: "cpuid", HLT: "hlt", IOIO: "ioio", MSR: "msr", NPF: "npf"}
 # A quiet machine needs 25 s. Two attempts and what precedes them stay within five minutes.
 BOOT_SECONDS = 120
-CONSOLE_LINES = 30
+CONSOLE_LINES = 50
 
 # Name and options of record; without them, the guest runs untraced and only the witness counts.
 RECORDINGS = (

@@ -31,7 +31,7 @@ public struct PerfDataForm: Sendable {
 /// Writes a perf.data file.
 extension PerfDataFile {
   /// The file with these records, which must be in the order of time, instead of its own samples. As perf does, each
-  /// round writes one CPU's samples after the other's.
+  /// round writes one CPU's samples after the other's. Marks of losses are for samples of the original type.
   public func encoded(_ records: [TracepointRecord], as form: PerfDataForm = PerfDataForm()) -> [UInt8] {
     let headerSize = 104
     var changed = attributes
@@ -161,6 +161,7 @@ extension PerfDataFile {
   private func append(_ record: TracepointRecord, _ type: UInt64, to out: inout [UInt8]) {
     if record.discarded { return }
     let sample = samples[record.origin]
+    if record.lostBefore > 0 { appendLoss(before: record, sample, to: &out) }
     func has(_ bit: UInt64) -> Bool { type & 1 << bit != 0 }
     func original(_ offset: Int) -> ArraySlice<UInt8> { bytes[sample.start + offset..<sample.start + offset + 8] }
     var body: [UInt8] = []
@@ -186,5 +187,18 @@ extension PerfDataFile {
     out += bytes[sample.start + 4..<sample.start + 6]
     out.append(number: UInt16(8 + body.count))
     out += body
+  }
+
+  /// A PERF_RECORD_LOST with the trailer that `sample_id_all` asks for: pid and tid, time, id, CPU.
+  private func appendLoss(before record: TracepointRecord, _ sample: Sample, to out: inout [UInt8]) {
+    out.append(number: UInt32(2))
+    out.append(number: UInt16(0))
+    out.append(number: UInt16(56))
+    out += bytes[sample.start + 32..<sample.start + 40]
+    out.append(number: record.lostBefore)
+    out += bytes[sample.start + 16..<sample.start + 24]
+    out.append(number: record.nanoseconds)
+    out += bytes[sample.start + 32..<sample.start + 40]
+    out.append(number: UInt64(record.cpu))
   }
 }

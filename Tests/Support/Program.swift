@@ -6,7 +6,9 @@ public final class Program {
   public struct Outcome {
     /// Exit status; negative: the signal that ended it.
     public var status: Int32
+    /// Standard output.
     public var output: String
+    /// Standard error.
     public var errors: String
   }
 
@@ -44,7 +46,9 @@ public final class Program {
     try? FileManager.default.removeItem(at: errorFile)
   }
 
+  /// Its process id.
   public var pid: Int32 { process.processIdentifier }
+  /// Whether it still runs.
   public var isRunning: Bool { process.isRunning }
 
   /// Sends a signal.

@@ -78,11 +78,16 @@ private struct RingPages {
   private var page: [UInt8] = []
   private var pageNanoseconds: UInt64 = 0
   private var lastNanoseconds: UInt64 = 0
+  private var lostBeforePage: UInt64 = 0
 
   init(absoluteTimes: Bool) { self.absoluteTimes = absoluteTimes }
 
   mutating func append(_ record: TracepointRecord) {
     let length = (record.bytes.count + 3) & ~3
+    if record.lostBefore > 0 {
+      if !page.isEmpty { close() }
+      lostBeforePage += record.lostBefore
+    }
     // a time of 8 bytes, a header of up to 8, the data
     if !page.isEmpty, page.count + 16 + length > 4080 { close() }
     if page.isEmpty {
@@ -114,9 +119,14 @@ private struct RingPages {
 
   private mutating func close() {
     done.append(number: pageNanoseconds)
-    done.append(number: UInt64(page.count))
+    // bit 31: records were lost before this page; bit 30: their number stands behind its data, where there is room
+    let isCounted = lostBeforePage > 0 && page.count + 8 <= 4080
+    let flags: UInt64 = lostBeforePage == 0 ? 0 : isCounted ? 3 << 30 : 1 << 31
+    done.append(number: UInt64(page.count) | flags)
+    if isCounted { page.append(number: lostBeforePage) }
     done += page + [UInt8](repeating: 0, count: 4080 - page.count)
     page = []
+    lostBeforePage = 0
   }
 
   mutating func finished() -> [UInt8] {

@@ -67,6 +67,13 @@ final class SmallDisk {
       while true { try writer.append([CaptureFact(key: "a", value: "b")]) }
     }
     #expect(try UInt64(file.bytes.count) == writer.bytesWritten && writer.bytesWritten >= length)
+    // a last snapshot that does not fit even into the reserve leaves room for the end
+    let crowd = FakeHost(threads: 2_000)
+    crowd.keepsRecords = false
+    crowd.run(nanoseconds: 1_000_000_000, exits: 5)
+    var last = SnapshotEncoder()
+    crowd.snapshot(&last, .complete)
+    #expect(throws: TraceWriteError.self) { try last.write(to: &writer, usingReserve: true) }
     try writer.append(TraceNote(monotonicNanoseconds: host.now, code: "disk-full", text: "the disk is full"))
     try writer.end(
       TraceEnd(

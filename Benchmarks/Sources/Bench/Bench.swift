@@ -30,10 +30,15 @@ import TraceFile
   }
 
   static func show(_ what: String, exits: Int, nanoseconds: Double, beside: String = "") {
-    func right(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - text.count)) + text }
+    func right(_ text: String, _ width: Int) -> String {
+      String(repeating: " ", count: max(0, width - text.count)) + text
+    }
     let name = what + String(repeating: " ", count: max(0, 38 - what.count))
     let each = nanoseconds / Double(max(exits, 1))
-    print("\(name)\(right("\(exits)", 11))\(right(String(format: "%.1f", each), 11))\(right(String(format: "%.0f", 1e9 / each), 12))\(beside)")
+    let columns = [
+      right("\(exits)", 11), right(String(format: "%.1f", each), 11), right(String(format: "%.0f", 1e9 / each), 12),
+    ]
+    print(name + columns.joined() + beside)
   }
 
   /// Events of 64 vCPU threads through the machine.

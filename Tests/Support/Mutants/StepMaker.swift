@@ -4,6 +4,8 @@ public enum Step: Sendable {
   case exit(UInt64, afterNanoseconds: UInt64)
   /// kvm_entry with its vCPU.
   case entry(vcpu: UInt64, afterNanoseconds: UInt64)
+  /// So many events of the thread's CPU lost, up to the next one.
+  case lost(UInt64)
 }
 
 /// Makes records of one thread, in all but reason, vCPU and time like those of a perf.data.
@@ -15,6 +17,7 @@ public struct StepMaker: Sendable {
   private let reason: EventText.Field
   private let vcpu: EventText.Field
   private var nanoseconds: UInt64
+  private var lostBefore: UInt64 = 0
 
   /// Takes an exit and an entry of one thread as models.
   public init(like file: PerfDataFile) throws {
@@ -24,9 +27,10 @@ public struct StepMaker: Sendable {
       let vcpu = entered.fields.first(where: { $0.name == "vcpu_id" })
     else { throw SampleError(text: "a format is missing") }
     let some = file.records(0..<1000)
-    guard let exit = some.first(where: { $0.id == left.id }),
+    guard var exit = some.first(where: { $0.id == left.id }),
       let entry = some.first(where: { $0.id == entered.id && $0.thread == exit.thread })
     else { throw SampleError(text: "no exit and entry of one thread in the first events") }
+    exit.cpu = entry.cpu
     (self.exit, self.entry, self.reason, self.vcpu) = (exit, entry, reason, vcpu)
     nanoseconds = max(exit.nanoseconds, entry.nanoseconds)
   }
@@ -34,16 +38,24 @@ public struct StepMaker: Sendable {
   /// One event more.
   public mutating func add(_ step: Step) {
     switch step {
+    case .lost(let count):
+      lostBefore += count
     case .exit(let number, let after):
       nanoseconds += after
       exit.nanoseconds = nanoseconds
       exit[reason] = number
-      records.append(exit)
+      append(exit)
     case .entry(let number, let after):
       nanoseconds += after
       entry.nanoseconds = nanoseconds
       entry[vcpu] = number
-      records.append(entry)
+      append(entry)
     }
+  }
+
+  private mutating func append(_ record: TracepointRecord) {
+    records.append(record)
+    records[records.count - 1].lostBefore = lostBefore
+    lostBefore = 0
   }
 }

@@ -58,11 +58,18 @@ public struct PairedExits: Equatable, Sendable {
 }
 
 /// Exits as `trace-cmd report` prints them, paired line by line: the last kvm_exit of a thread before its kvm_entry.
+/// Where the ring buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those
+/// that come to it next have no exit open any more.
 public struct TraceCmdReport: Sendable {
   /// By thread and reason.
   public private(set) var threads: [UInt32: [ReasonKey: PairedExits]] = [:]
   /// All lines that are events.
   public private(set) var lineCount = 0
+  /// Events that the program says were dropped.
+  public private(set) var droppedCount: UInt64 = 0
+  private var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
+  private var lastPlaces: [UInt32: (cpu: UInt64, line: Int)] = [:]
+  private var lastLosses: [UInt64: Int] = [:]
 
   /// Over all threads.
   public var reasons: [ReasonKey: PairedExits] {
@@ -81,10 +88,15 @@ public struct TraceCmdReport: Sendable {
   }
 
   init(lines: [UInt8]) throws {
-    var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
     for line in lines.split(separator: UInt8(ascii: "\n")) {
+      if let loss = TraceCmdLoss(line) {
+        lose(loss)
+        continue
+      }
       guard let event = try TraceCmdLine(line) else { continue }
       lineCount += 1
+      if event.kind == .other { continue }
+      move(event)
       switch event.kind {
       case .exit(let key):
         open[event.thread] = (key, event.nanoseconds)
@@ -92,44 +104,77 @@ public struct TraceCmdReport: Sendable {
       case .entry:
         guard let exit = open.removeValue(forKey: event.thread) else { continue }
         threads[event.thread]?[exit.key]?.finish(event.nanoseconds - exit.nanoseconds)
-      case .other:
+      case .neighbour, .other:
         continue
       }
     }
+  }
+
+  private mutating func lose(_ loss: TraceCmdLoss) {
+    droppedCount += loss.count
+    lastLosses[loss.cpu] = lineCount
+    for (thread, place) in lastPlaces where place.cpu == loss.cpu { open[thread] = nil }
+  }
+
+  private mutating func move(_ event: TraceCmdLine) {
+    if let last = lastPlaces[event.thread], last.cpu != event.cpu, let loss = lastLosses[event.cpu], last.line <= loss {
+      open[event.thread] = nil
+    }
+    lastPlaces[event.thread] = (event.cpu, lineCount)
+  }
+}
+
+/// `CPU:1 [13 EVENTS DROPPED]`
+private struct TraceCmdLoss {
+  var cpu: UInt64
+  var count: UInt64
+
+  init?(_ line: ArraySlice<UInt8>) {
+    guard line.starts(with: Array("CPU:".utf8)) else { return nil }
+    let words = String(decoding: line, as: UTF8.self).split { " :[]".contains($0) }
+    guard words.count >= 4, words.suffix(2) == ["EVENTS", "DROPPED"], let cpu = UInt64(words[1]) else { return nil }
+    self.cpu = cpu
+    count = UInt64(words[2]) ?? 0
   }
 }
 
 /// `   CPU 0/KVM-156   [001]    11.676631123: kvm_exit:   exit_reason=1024 … isa=2 …`
 private struct TraceCmdLine {
-  enum Kind {
+  enum Kind: Equatable {
     case exit(ReasonKey)
     case entry
+    /// Shows on which CPU the thread is.
+    case neighbour
     case other
   }
   var kind: Kind
   var thread: UInt32 = 0
+  var cpu: UInt64 = 0
   var nanoseconds: UInt64 = 0
 
-  private static let names = [Array(": kvm_exit:".utf8), Array(": kvm_entry:".utf8)]
+  private static let names = ["kvm_exit", "kvm_entry", "kvm_userspace_exit", "kvm_vcpu_wakeup"]
+    .map { Array(": \($0):".utf8) }
 
   /// nil for lines that are no events, such as "cpus=2".
   init?(_ line: ArraySlice<UInt8>) throws {
-    let isExit = TraceCmdLine.find(TraceCmdLine.names[0], in: line)
-    guard let name = isExit ?? TraceCmdLine.find(TraceCmdLine.names[1], in: line) else {
+    let places = TraceCmdLine.names.map { TraceCmdLine.find($0, in: line) }
+    guard let name = places.compactMap(\.self).first else {
       guard line.contains(UInt8(ascii: "[")) else { return nil }
       kind = .other
       return
     }
     let words = line[..<name].split(separator: UInt8(ascii: " "))
-    guard words.count >= 3, let time = words.last, let dash = words[words.count - 3].lastIndex(of: UInt8(ascii: "-")),
+    guard words.count >= 3, let cpu = TraceCmdLine.number(words[words.count - 2].dropFirst().dropLast()),
+      let time = words.last, let dash = words[words.count - 3].lastIndex(of: UInt8(ascii: "-")),
       let thread = TraceCmdLine.number(words[words.count - 3][(dash + 1)...]),
       let point = time.firstIndex(of: UInt8(ascii: ".")), time.endIndex - point == 10,
       let seconds = TraceCmdLine.number(time[..<point]), let rest = TraceCmdLine.number(time[(point + 1)...])
     else { throw SampleError(text: "trace-cmd's line is not understood: \(String(decoding: line, as: UTF8.self))") }
     self.thread = UInt32(truncatingIfNeeded: thread)
     nanoseconds = seconds * 1_000_000_000 + rest
-    kind = .entry
-    if isExit != nil {
+    self.cpu = cpu
+    kind = places[1] != nil ? .entry : .neighbour
+    if places[0] != nil {
       guard let reason = TraceCmdLine.field(" exit_reason=", in: line[name...]),
         let isa = TraceCmdLine.field(" isa=", in: line[name...])
       else { throw SampleError(text: "kvm_exit without its fields: \(String(decoding: line, as: UTF8.self))") }

@@ -10,6 +10,8 @@ public struct TracepointRecord: Sendable {
   public var origin: Int
   /// Taken back by the kernel after it was written (an event filter's doing); the bytes stay, as padding.
   public var discarded = false
+  /// So many records of the same CPU right before this one were lost, and the recorder says so.
+  public var lostBefore: UInt64 = 0
 
   /// One record.
   public init(nanoseconds: UInt64, cpu: Int, bytes: [UInt8], origin: Int) {
