@@ -1,46 +1,41 @@
 /// When the next snapshot is due: every second for 10 minutes, then every 10 s, after an hour every 60 s, unless the
-/// user says otherwise; less often where the snapshots are so large that a day of them would not fit its budget.
+/// user says otherwise; wider still where the snapshots to come would not fit into their budget.
 struct SnapshotInterval {
   /// The user's choice in ns; nil for the steps above.
   var fixedNanoseconds: UInt64?
-  /// Running mean of the snapshots' sizes: every tenth holds histograms and is larger.
-  private var typicalBytes = 0.0
 
-  init(fixedNanoseconds: UInt64? = nil) { self.fixedNanoseconds = fixedNanoseconds }
-
-  private struct Step {
-    let untilNanoseconds: UInt64
-    let interval: UInt64
-    /// What the step may spend: together at most 200 MB in the first day.
-    let bytesPerSecond: Double
-  }
-  private static let steps = [
-    Step(untilNanoseconds: 600_000_000_000, interval: 1_000_000_000, bytesPerSecond: 180_000),
-    Step(untilNanoseconds: 3_600_000_000_000, interval: 10_000_000_000, bytesPerSecond: 10_000),
-    Step(untilNanoseconds: .max, interval: 60_000_000_000, bytesPerSecond: 600),
-  ]
-
-  /// Learns from a snapshot that was written.
-  mutating func take(snapshotBytes: UInt64) {
-    let bytes = Double(snapshotBytes)
-    typicalBytes = typicalBytes == 0 ? bytes : typicalBytes * 0.9 + bytes * 0.1
-  }
-
-  /// Whether the budget makes snapshots rarer than they would be after this much recording.
-  func isWidened(afterNanoseconds elapsed: UInt64) -> Bool {
-    fixedNanoseconds == nil && nanoseconds(afterNanoseconds: elapsed) > step(elapsed).interval
-  }
+  /// What snapshots may take in a day.
+  static let bytesPerDay: UInt64 = 200 << 20
+  private static let dayNanoseconds: UInt64 = 86_400_000_000_000
+  /// No wider than this, whatever the budget: a trace without any resolution is of no use.
+  private static let widestNanoseconds: UInt64 = 600_000_000_000
 
   /// The distance to the next snapshot after this much recording.
   func nanoseconds(afterNanoseconds elapsed: UInt64) -> UInt64 {
     if let fixedNanoseconds { return fixedNanoseconds }
-    let step = step(elapsed)
-    let affordable = typicalBytes / step.bytesPerSecond * 1e9
-    return max(step.interval, affordable < 86_400e9 ? UInt64(affordable) : 86_400_000_000_000)
+    if elapsed < 600_000_000_000 { return 1_000_000_000 }
+    if elapsed < 3_600_000_000_000 { return 10_000_000_000 }
+    return 60_000_000_000
   }
 
-  private func step(_ elapsed: UInt64) -> Step {
-    SnapshotInterval.steps.first { elapsed < $0.untilNanoseconds } ?? SnapshotInterval.steps[2]
+  /// The same, so that what is still to come fits.
+  /// - Parameters:
+  ///   - elapsed: recorded so far, ns.
+  ///   - duration: of the whole recording, ns; nil where it is open: it is taken to last as long again.
+  ///   - snapshotBytes: all snapshots so far, and `count` of them.
+  ///   - maxSizeBytes: the file's limit.
+  func nanoseconds(
+    afterNanoseconds elapsed: UInt64, of duration: UInt64?, snapshotBytes: UInt64, count: UInt64, maxSizeBytes: UInt64
+  ) -> UInt64 {
+    let usual = nanoseconds(afterNanoseconds: elapsed)
+    guard fixedNanoseconds == nil, count > 0 else { return usual }
+    let whole = max(duration ?? elapsed &* 2, elapsed)
+    let days = Double(max(whole, SnapshotInterval.dayNanoseconds)) / Double(SnapshotInterval.dayNanoseconds)
+    let budget = min(Double(SnapshotInterval.bytesPerDay) * days, Double(maxSizeBytes) * 0.9)
+    let left = budget - Double(snapshotBytes)
+    guard left > 0 else { return SnapshotInterval.widestNanoseconds }
+    let needed = Double(snapshotBytes) / Double(count) * Double(whole - elapsed) / left
+    return max(usual, UInt64(min(needed, Double(SnapshotInterval.widestNanoseconds))))
   }
 }
 

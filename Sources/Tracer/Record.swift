@@ -24,26 +24,17 @@ func record(_ options: RecordOptions) throws {
   var capacity = Capacity.ofThisHost(
     vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.events ? groups.count : 0)
   if let bytes = options.ringBytes, options.events { capacity.ringBytes = bytes }
-  func makeRecorder(_ attach: AttachPath) throws(InputError) -> Recorder {
-    try Recorder(
-      options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
-      processes: chosen.map(\.pid), interrupts: interrupts)
-  }
-  var recorder: Recorder
-  do { recorder = try makeRecorder(attach) } catch {
-    // what looked right in BTF may be refused all the same
-    guard attach == .btf, options.attach == nil else { throw error }
-    recorder = try makeRecorder(.tp)
-    standardErrorNote("Note: the typed programs were refused; the classic tracepoints cost about twice as much.")
-  }
+  let recorder = try Recorder(
+    options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
+    processes: chosen.map(\.pid), interrupts: interrupts)
   // before anything is said: a file that cannot be made is all there is to say
   let file = options.dryRun ? nil : try TraceOutput(options: options)
-  standardErrorNote(announcement(options, recorder.attach, watched: chosen.isEmpty ? running : chosen))
+  standardErrorNote(announcement(options, attach, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
     standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
   guard let file else {
-    standardErrorNote(dryRunText(recorder.attach, capacity, recorder.session.programs))
+    standardErrorNote(dryRunText(attach, capacity, recorder.session.programs))
     return
   }
   try run(recorder, options, file)

@@ -24,7 +24,7 @@ final class Recorder {
   private var stepsAtCopy: [UInt64]
   private var stepsAtHistogram: [UInt64]
   private var snapshots = 0
-  private var interval: SnapshotInterval
+  private var snapshotBytes: UInt64 = 0
   private var isWidened = false
   private var lastTotals = Tally.Totals()
   private var eventsAreOn: Bool
@@ -62,7 +62,6 @@ final class Recorder {
     stepsAtCopy = [UInt64](repeating: 0, count: session.table.slotCount)
     stepsAtHistogram = stepsAtCopy
     eventsAreOn = options.events
-    interval = options.interval
   }
 
   /// The VM that a process is, as far as it is known.
@@ -74,7 +73,7 @@ final class Recorder {
   func loop(_ file: TraceOutput, child: inout ChildCommand?) throws -> Ending {
     let start = tally.startNanoseconds
     let end = options.durationNanoseconds.map { start &+ $0 }
-    var nextSnapshot = start &+ interval.nanoseconds(afterNanoseconds: 0)
+    var nextSnapshot = start &+ options.interval.nanoseconds(afterNanoseconds: 0)
     var nextLook = start &+ 1_000_000_000
     var line = ProgressLine(delayNanoseconds: 0)
     while true {
@@ -93,8 +92,9 @@ final class Recorder {
       now = monotonicNanoseconds()
       if now >= nextSnapshot {
         try snapshot(file, detail: snapshots % 10 == 9 ? .histograms : .changes)
-        nextSnapshot = now &+ interval.nanoseconds(afterNanoseconds: now &- start)
-        try noteWidening(file, elapsed: now &- start)
+        let next = interval(elapsed: now &- start)
+        nextSnapshot = now &+ next
+        try noteWidening(file, from: options.interval.nanoseconds(afterNanoseconds: now &- start), to: next)
       }
       if now >= nextLook {
         nextLook &+= 1_000_000_000
@@ -123,13 +123,19 @@ final class Recorder {
         lengthNanoseconds: Int64(clamping: length)), usingReserve: usingReserve)
   }
 
-  private func noteWidening(_ file: TraceOutput, elapsed: UInt64) throws {
-    guard !isWidened, interval.isWidened(afterNanoseconds: elapsed) else { return }
+  private func interval(elapsed: UInt64) -> UInt64 {
+    options.interval.nanoseconds(
+      afterNanoseconds: elapsed, of: options.durationNanoseconds, snapshotBytes: snapshotBytes,
+      count: UInt64(snapshots), maxSizeBytes: options.maxSizeBytes)
+  }
+
+  private func noteWidening(_ file: TraceOutput, from usual: UInt64, to next: UInt64) throws {
+    guard !isWidened, next > usual else { return }
     isWidened = true
     try file.append(
       TraceNote(
         monotonicNanoseconds: monotonicNanoseconds(), code: "interval-widened",
-        text: "Snapshots are taken less often than usual, so that a day of them stays below 200 MB."))
+        text: "Snapshots are taken less often than usual, so that they fit into their budget."))
   }
 
   // MARK: What is written
@@ -220,9 +226,9 @@ final class Recorder {
     try writeNames(file, usingReserve: usingReserve)
     let before = file.bytesWritten
     try file.writeSnapshot(usingReserve: usingReserve)
-    interval.take(snapshotBytes: file.bytesWritten &- before)
+    snapshotBytes &+= file.bytesWritten &- before
     snapshots += 1
-    // only now: what was not written must still be there for the next snapshot
+    // only now: had the file refused them, the last snapshot would try again
     if detail != .complete { for number in ended { try recycle(number) } }
   }
 
@@ -325,8 +331,9 @@ final class Recorder {
       }
     }
     _ = attempt { if let note { try file.append(note) } }
+    let word = (failure as? TraceWriteError).map { Ending.diskFull($0).word } ?? ending.word
     let end = TraceEnd(
-      clocks: moment, reason: ending.word, exits: totals.exits, records: file.recordsWritten,
+      clocks: moment, reason: word, exits: totals.exits, records: file.recordsWritten,
       snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords)
     _ = attempt { try file.end(end) }
     if let failure { throw failure }

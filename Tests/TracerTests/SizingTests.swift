@@ -83,29 +83,34 @@ import Testing
 }
 
 @Suite struct SnapshotBudgetTests {
-  /// Bytes of one day of snapshots of a size.
-  private func day(of snapshotBytes: UInt64) -> UInt64 {
-    var interval = SnapshotInterval()
-    var (elapsed, total) = (0 as UInt64, 0 as UInt64)
-    while true {
-      elapsed += interval.nanoseconds(afterNanoseconds: elapsed)
-      guard elapsed < 86_400_000_000_000 else { return total }
-      interval.take(snapshotBytes: snapshotBytes)
-      total += snapshotBytes
+  /// A recording of a day on a host whose every snapshot takes as much.
+  private func day(bytesPerSnapshot: UInt64, maxSize: UInt64, duration: UInt64? = 86_400_000_000_000) -> (
+    bytes: UInt64, count: UInt64
+  ) {
+    let interval = SnapshotInterval()
+    var (elapsed, bytes, count): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    while elapsed < 86_400_000_000_000 {
+      elapsed += interval.nanoseconds(
+        afterNanoseconds: elapsed, of: duration, snapshotBytes: bytes, count: count, maxSizeBytes: maxSize)
+      bytes += bytesPerSnapshot
+      count += 1
     }
+    return (bytes, count)
   }
 
-  @Test(arguments: [20_000, 60_000, 185_000, 700_000, 3_000_000] as [UInt64])
-  func `A day of snapshots of any size stays below 200 MB`(snapshotBytes: UInt64) {
-    #expect(day(of: snapshotBytes) <= 200_000_000)
+  @Test(arguments: [1_000, 100_000, 400_000] as [UInt64])
+  func `A day of snapshots stays within 200 MiB, however large they are`(bytesPerSnapshot: UInt64) {
+    let day = day(bytesPerSnapshot: bytesPerSnapshot, maxSize: 1 << 30)
+    #expect(day.bytes <= SnapshotInterval.bytesPerDay + bytesPerSnapshot)
+    #expect(day.count > 144)
   }
 
-  @Test func `Snapshots that fit the budget come as often as they should`() {
-    #expect(day(of: 30_000) == 30_000 * (600 + 300 + 23 * 60 - 1))
-    var fixed = SnapshotInterval(fixedNanoseconds: 5)
-    fixed.take(snapshotBytes: 1 << 40)
-    #expect(fixed.nanoseconds(afterNanoseconds: 0) == 5)
-    #expect(!fixed.isWidened(afterNanoseconds: 0))
+  @Test func `Small snapshots keep their usual distance`() {
+    #expect(day(bytesPerSnapshot: 1000, maxSize: 1 << 30).count == 600 + 300 + 1380)
+  }
+
+  @Test func `A small file limit is not reached by snapshots alone`() {
+    #expect(day(bytesPerSnapshot: 50_000, maxSize: 64 << 20).bytes < 64 << 20)
   }
 }
 
