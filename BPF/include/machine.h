@@ -134,14 +134,18 @@ KT_INLINE int kt_step_entry(struct kt_slot *slot, __u64 time_ns)
 	return finished;
 }
 
-/* kvm_userspace_exit: from here to the next entry the thread is in user space. */
+/*
+ * kvm_userspace_exit: from here to the next entry the thread is in user space. A halt that KVM itself slept through has
+ * had its wake-up by now; one that has not is handed to user space (no interrupt controller in the kernel), which sleeps
+ * in KVM's place: it goes on as a halt.
+ */
 KT_INLINE void kt_step_userspace_exit(struct kt_slot *slot, __u64 time_ns)
 {
 	slot->steps++;
 	slot->userspace_exits++;
 	/* in guest mode the exit was not seen */
 	if (slot->state == KT_GUEST) slot->state = KT_UNKNOWN;
-	kt_move(slot, time_ns, KT_QEMU);
+	kt_move(slot, time_ns, slot->state == KT_HALT_WAIT ? KT_HALT_WAIT : KT_QEMU);
 }
 
 /*

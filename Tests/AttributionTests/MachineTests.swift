@@ -130,6 +130,8 @@ struct Case: CustomTestStringConvertible, Sendable {
       states: [.guest: 50, .kernel: 3, .qemu: 37]),
     Case(name: "HLT, no wake-up seen", steps: [exit(100, 12), entry(190)], states: [.haltWait: 90]),
     Case(
+      name: "HLT handed to user space", steps: [exit(100, 12), user(120), entry(190)], states: [.haltWait: 90]),
+    Case(
       name: "HLT, slept", steps: [exit(100, 12), slept(180, 60), entry(190)],
       states: [.kernel: 20 + 10, .haltWait: 60]),
     Case(

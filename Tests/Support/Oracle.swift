@@ -171,7 +171,10 @@ struct History {
     guard let last = marks[..<count].lastIndex(where: { $0.kind != KT_VCPU_WAKEUP }) else { return .unknown }
     switch marks[last].kind {
     case KT_ENTRY: return .guest
-    case KT_USERSPACE_EXIT: return .qemu
+    case KT_USERSPACE_EXIT:
+      // rule: a halt that KVM hands to user space goes on there, until a wake-up or the entry ends it
+      guard whereabouts(after: last) == .haltWait else { return .qemu }
+      return last + 1 < count ? .kernel : .haltWait
     case KT_EXIT:
       // rule: HLT asks to sleep until it is woken; the rest is handling
       let wasWoken = last + 1 < count
