@@ -13,7 +13,7 @@ enum ReasonNamesProbe {
     try EventFormat(text: "name: kvm_exit\nID: 1\nformat:\n\nprint fmt: \(printFormat)\n", system: "kvm")
   }
 
-  @Test(arguments: ["6.1", "6.18"]) func theTextNamesEveryReasonOfBothIsas(kernel: String) throws {
+  @Test(arguments: Fixture.kernels) func theTextNamesEveryReasonOfBothIsas(kernel: String) throws {
     let text = try Fixture.text(kernel, "kvm_exit")
     let names = ReasonNames(kvmExitFormat: try EventFormat(text: text, system: "kvm"))
     // each "{ value, "name" }" of the text is in one of the tables, but the flag's
@@ -24,7 +24,7 @@ enum ReasonNamesProbe {
     #expect(names.names[2]?[0x4e] == "PF excp" && names.names[2]?[0xffff_ffff] == "invalid_guest_state")
   }
 
-  @Test(arguments: ["6.1", "6.18"]) func ourTablesAreSpeltAsTheKernels(kernel: String) throws {
+  @Test(arguments: Fixture.kernels) func ourTablesAreSpeltAsTheKernels(kernel: String) throws {
     let format = try EventFormat(text: Fixture.text(kernel, "kvm_exit"), system: "kvm")
     for (isa, table) in ReasonNames(kvmExitFormat: format).names {
       for (reason, name) in table {

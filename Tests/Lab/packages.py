@@ -6,6 +6,9 @@ import subprocess
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kvmtax-lab")
 KERNEL = "linux-image-cloud-amd64"
+# Of a kernel's package: newer ones have all below usr/, and the kernel itself beside its modules.
+KERNEL_FILES = ("./boot/vmlinuz-*", "*/modules/*/vmlinuz", "*/kernel/arch/x86/kvm/*", "*/kernel/virt/*",
+                "*/kernel/drivers/virtio/*", "*/kernel/drivers/block/virtio*", "*/kernel/drivers/crypto/ccp/*")
 
 
 class Unavailable(Exception):
@@ -87,25 +90,33 @@ def kernel_name():
     return max(names, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
 
-def unpacked(path, *patterns):
+def unpacked(path, patterns):
     """The folder in the cache into which a package's files that match are unpacked."""
     folder = path.removesuffix(".deb")
     if not os.path.isdir(folder):
         half = f"{folder}.{os.getpid()}"
         os.makedirs(half)
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as files:
-            subprocess.run(["tar", "-x", "-C", half, "--wildcards", *patterns], stdin=files.stdout, check=False,
-                           stderr=subprocess.DEVNULL)
+        extract(path, half, patterns)
         os.rename(half, folder)
     return folder
 
 
-def fetch():
-    """Folders of the unpacked kernel and busybox."""
+def extract(path, folder, patterns):
+    """Unpacks a package's files that match into a folder; patterns that match nothing are none of its business."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as files:
+        subprocess.run(["tar", "-x", "-C", folder, "--wildcards", *patterns], stdin=files.stdout, check=False,
+                       stderr=subprocess.DEVNULL)
+    if not os.listdir(folder):
+        raise Unavailable(f"nothing could be unpacked of {path}: is it a Debian package of a kernel?")
+
+
+def fetch(given, folder):
+    """Folders of the unpacked kernel and busybox. Given package files of a kernel are unpacked into `folder`."""
     os.makedirs(CACHE, exist_ok=True)
     if not described("busybox-static") and not cached("busybox-static"):
         update_lists()
-    kernel = unpacked(package(kernel_name()), "./boot/vmlinuz-*", "*/kernel/arch/x86/kvm/*", "*/kernel/virt/*",
-                      "*/kernel/drivers/virtio/*", "*/kernel/drivers/block/virtio*", "*/kernel/drivers/crypto/ccp/*")
-    busybox = unpacked(package("busybox-static"), "./bin/*", "*/bin/busybox")
+    for path in given:
+        extract(path, folder, KERNEL_FILES)
+    kernel = folder if given else unpacked(package(kernel_name()), KERNEL_FILES)
+    busybox = unpacked(package("busybox-static"), ("./bin/*", "*/bin/busybox"))
     return kernel, busybox

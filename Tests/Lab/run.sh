@@ -2,10 +2,33 @@
 # NAME|OPTIONS OF RECORD|OPTIONS OF THE GUEST; without options of record, the guest runs untraced.
 kvmtax=/kvmtax/bin/kvmtax
 tracer=/kvmtax/libexec/kvmtax/kvmtax-tracer
-exits=/sys/kernel/tracing/events/kvm/kvm_exit
+tracing=/sys/kernel/tracing
+exits=events/kvm/kvm_exit
 
-# The witness: the kernel's own histogram of kvm_exit by thread and reason, independent of everything that is ours.
-witness='hist:keys=common_pid,exit_reason:size=4096'
+# The witness: the kernel's own histogram of kvm_exit by thread and reason, independent of everything that is ours. A
+# kernel that was built without histograms writes the events themselves.
+histogram='hist:keys=common_pid,exit_reason:size=4096'
+[ -e "$tracing/$exits/hist" ] || mkdir "$tracing/instances/witness"
+
+begin_witness() {
+	if [ -e "$tracing/$exits/hist" ]; then
+		echo "$histogram" >"$tracing/$exits/trigger"
+	else
+		echo 8192 >"$tracing/instances/witness/buffer_size_kb"
+		echo 1 >"$tracing/instances/witness/$exits/enable"
+	fi
+}
+
+end_witness() { # NAME
+	if [ -e "$tracing/$exits/hist" ]; then
+		cat "$tracing/$exits/hist" >"$1.hist"
+		echo "!$histogram" >"$tracing/$exits/trigger"
+	else
+		echo 0 >"$tracing/instances/witness/$exits/enable"
+		cat "$tracing/instances/witness/trace" >"$1.trace"
+		echo >"$tracing/instances/witness/trace"
+	fi
+}
 
 # Does a step in its time; its output and exit status are files of its name.
 step() { # NAME COMMAND…
@@ -17,8 +40,13 @@ step() { # NAME COMMAND…
 }
 
 step doctor "$kvmtax" doctor
+ls /sys/kernel/btf >btf
+for event in "$tracing"/events/kvm/*/format; do
+	mkdir -p formats
+	cat "$event" >"formats/$(basename "$(dirname "$event")").format"
+done
 while IFS='|' read -r name record guest; do
-	echo "$witness" >"$exits/trigger"
+	begin_witness
 	guest="exec $tracer guest $guest >$name.guest.json"
 	if [ -n "$record" ]; then
 		# shellcheck disable=SC2086 # lists of words
@@ -26,8 +54,7 @@ while IFS='|' read -r name record guest; do
 	else
 		step "$name" /bin/sh -c "$guest"
 	fi
-	cat "$exits/hist" >"$name.hist"
-	echo "!$witness" >"$exits/trigger"
+	end_witness "$name"
 	[ -n "$record" ] || continue
 	step "$name.report" "$kvmtax" report --format json "$name.kvmtax"
 	case $record in
