@@ -383,8 +383,8 @@ SEC("tp_btf/kvm_vcpu_wakeup") int on_vcpu_wakeup_btf(__u64 *arguments)
 /* The end of any thread: raw, since it needs no field and must not be missed. */
 SEC("raw_tp/sched_process_exit") int on_process_exit(void *context)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid(), now_ns = bpf_ktime_get_ns(), quiet_ns;
-	__u32 tid = (__u32)pid_tgid, key = tid >> 1, number, epoch;
+	__u64 now_ns, quiet_ns;
+	__u32 tid = (__u32)bpf_get_current_pid_tgid(), key = tid >> 1, number, epoch;
 	__u32 *pair = bpf_map_lookup_elem(&threads, &key);
 	struct kt_control *settings = controls();
 	struct kt_slot *slot;
@@ -396,6 +396,7 @@ SEC("raw_tp/sched_process_exit") int on_process_exit(void *context)
 	if (!slot || slot->tid != tid || !settings->heartbeat_ns) return 0;
 	slot->sequence |= 1;
 	KT_BARRIER();
+	now_ns = bpf_ktime_get_ns();
 	epoch = settings->epoch;
 	quiet_ns = settings->heartbeat_ns + KT_HEARTBEAT_LIMIT_NS;
 	if (slot->epoch != epoch) end_gap(slot, number, gap_start(slot, settings, epoch), now_ns);

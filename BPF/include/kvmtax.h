@@ -47,6 +47,12 @@ static inline void kt_store_gap(struct kt_control *control, __u64 gap_ns)
 	__atomic_store_n(&control->epoch, control->epoch + 1, __ATOMIC_RELEASE);
 }
 
+/* Clears a thread's entry if it still names the slot: a program may just give the tid to a new thread. */
+static inline void kt_forget_thread(__u32 *entry, __u32 slot_plus_one)
+{
+	__atomic_compare_exchange_n(entry, &slot_plus_one, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
 /* Array members as pointers: Swift imports C arrays as tuples, which cannot be indexed. */
 static inline const __u64 *kt_slot_state_ns(const struct kt_slot *slot) { return slot->state_ns; }
 static inline const __u64 *kt_slot_exit_state_ns(const struct kt_slot *slot) { return slot->exit_state_ns; }

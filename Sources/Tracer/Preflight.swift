@@ -18,6 +18,7 @@ struct Preflight {
   /// Looks at everything. `proxy` accepts a kernel whose kvm_exit never fires.
   init(proxy: Bool) {
     checks.append(Preflight.capabilities())
+    if let container = Preflight.container() { checks.append(container) }
     guard !isBlocked else { return }
     if let lockdown = Preflight.lockdown() { checks.append(lockdown) }
     guard let tracefs = Tracefs.find() else {
@@ -64,6 +65,15 @@ struct Preflight {
     if has(21) { return .fine("capabilities", "CAP_SYS_ADMIN") }
     if has(38) && has(39) { return .fine("capabilities", "CAP_BPF and CAP_PERFMON") }
     return .blocked("capabilities", "neither CAP_SYS_ADMIN nor CAP_BPF with CAP_PERFMON", "run it with sudo")
+  }
+
+  /// In a PID namespace of our own, the ids that programs see are not those of our /proc: names would be wrong.
+  private static func container() -> Check? {
+    // include/linux/proc_ns.h: PROC_PID_INIT_INO
+    guard let namespace = linkTarget("/proc/self/ns/pid"), namespace != "pid:[4026531836]" else { return nil }
+    return .blocked(
+      "container", "this is a container, whose process ids are not the host's",
+      "run it on the host itself, or in a container with the host's PID namespace (--pid=host)")
   }
 
   private static func lockdown() -> Check? {

@@ -52,10 +52,12 @@ func directoryEntries(_ path: String) -> [String] {
   return names
 }
 
-/// Where a symbolic link points; nil when it is none.
+/// Where a symbolic link points (the first 256 bytes); nil when it is none.
 func linkTarget(_ path: String) -> String? {
-  var buffer = [CChar](repeating: 0, count: 256)
-  let count = readlink(path, &buffer, buffer.count)
-  guard count > 0 else { return nil }
-  return String(decoding: buffer[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+    guard let start = buffer.baseAddress else { return nil }
+    let count = readlink(path, start, buffer.count)
+    guard count > 0 else { return nil }
+    return String(decoding: UnsafeRawBufferPointer(buffer).prefix(count), as: UTF8.self)
+  }
 }

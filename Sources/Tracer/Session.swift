@@ -205,8 +205,8 @@ final class Session {
   /// Clears the table's entry of a thread whose end no program saw, if it still names this slot.
   private func forgetThread(tid: UInt32, slot: Int) {
     guard let pair = threadMap.pointer(at: Int(tid / 2)) else { return }
-    let entry = UnsafeMutableRawPointer(pair).assumingMemoryBound(to: UInt32.self) + Int(tid % 2)
-    if entry.pointee == UInt32(slot) + 1 { entry.pointee = 0 }
+    kt_forget_thread(
+      UnsafeMutableRawPointer(pair).assumingMemoryBound(to: UInt32.self) + Int(tid % 2), UInt32(slot) + 1)
   }
 }
 
