@@ -25,8 +25,10 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, 1);
 	__type(key, __u32); __type(value, __u32[256]); } row_of_reason SEC(".maps");
 struct row_key { __u32 slot, isa, reason; };
-/* Rows whose place in row_of_reason was taken by another reason. Preallocated: for a tracing program with another kind
-   of hash, kernels before 6.1 print a warning, which is a panic where panic_on_warn is set. */
+/*
+ * Rows whose place in row_of_reason was taken by another reason. Preallocated: kernels before 6.1 allocate elements with
+ * kmalloc, which is not safe in a tracing program, and warn of it (a panic, where panic_on_warn is set).
+ */
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16384);
 	__type(key, struct row_key); __type(value, __u32); } more_rows SEC(".maps");
 /* Free numbers, filled by user space: queues, since fetch-and-add needs 5.12. */
@@ -65,16 +67,27 @@ static __always_inline void notify(const struct kt_slot *slot, __u32 number, __u
 	bpf_ringbuf_output(&notices, &notice, sizeof notice, 0);
 }
 
-/* A slot for a thread that has none: its number plus one, KT_IGNORED, or 0 when none is free. */
+/* Whether user space has been heard of lately; before the recording and after it there is no heartbeat. */
+static __always_inline int is_heard(__u64 heartbeat_ns, __u64 now_ns)
+{
+	return heartbeat_ns && (now_ns <= heartbeat_ns || now_ns - heartbeat_ns <= KT_HEARTBEAT_LIMIT_NS);
+}
+
+/*
+ * A slot for a thread that has none: its number plus one, KT_IGNORED, or 0 when none is free. None is taken while the
+ * programs are quiet: nobody would give it back.
+ */
 static __noinline __u32 take_slot(__u64 pid_tgid)
 {
 	__u32 tid = (__u32)pid_tgid, tgid = pid_tgid >> 32, number;
 	struct kt_control *settings = controls();
+	__u64 now_ns = bpf_ktime_get_ns();
 	struct kt_slot *slot;
 	__u64 pair;
 
 	if (!settings || tgid == settings->own_tgid) return KT_IGNORED;
 	if (settings->filtered && !bpf_map_lookup_elem(&processes, &tgid)) return KT_IGNORED;
+	if (!is_heard(settings->heartbeat_ns, now_ns)) return 0;
 	if (bpf_map_pop_elem(&free_slots, &pair)) {
 		count_loss(KT_LOST_THREADS);
 		return 0;
@@ -82,7 +95,7 @@ static __noinline __u32 take_slot(__u64 pid_tgid)
 	number = (__u32)pair;
 	slot = bpf_map_lookup_elem(&slots, &number);
 	if (!slot) return 0;
-	kt_start(slot, bpf_ktime_get_ns(), tid, tgid);
+	kt_start(slot, now_ns, tid, tgid);
 	slot->epoch = settings->epoch;
 	bpf_get_current_comm(slot->comm, sizeof slot->comm);
 	KT_BARRIER();
@@ -192,6 +205,21 @@ static __always_inline void record_exit(const struct kt_slot *slot)
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
+/* Ends the thread's quiet period: nothing is known of it from `from_ns` on. */
+static __always_inline void end_gap(struct kt_slot *slot, __u32 number, __u64 from_ns, __u64 now_ns)
+{
+	__u32 reason;
+	__u8 isa;
+
+	if (kt_gap(slot, from_ns, now_ns, &isa, &reason)) count_unpaired(slot, number, isa, reason);
+}
+
+/* Where the thread's quiet period began: of several gaps only the last is known, so with its last step. */
+static __always_inline __u64 gap_start(const struct kt_slot *slot, const struct kt_control *settings, __u32 epoch)
+{
+	return epoch - slot->epoch == 1 ? settings->gap_ns : slot->since_ns;
+}
+
 /*
  * Takes the running thread's slot for one step. 0 when there is nothing to do: no slot, slot busy, or the programs are
  * quiet. After a quiet period the slot first learns of it.
@@ -200,23 +228,21 @@ static __always_inline struct kt_slot *begin(int create, __u32 *number, __u64 *n
 {
 	struct kt_control *settings = controls();
 	struct kt_slot *slot;
-	__u64 heartbeat_ns;
-	__u32 reason;
-	__u8 isa;
+	__u32 epoch;
 
 	if (!settings) return 0;
 	slot = current_slot(create, number);
 	if (!slot || !kt_begin(slot)) return 0;
 	*now_ns = bpf_ktime_get_ns();
-	heartbeat_ns = settings->heartbeat_ns;
-	if (!heartbeat_ns || (*now_ns > heartbeat_ns && *now_ns - heartbeat_ns > KT_HEARTBEAT_LIMIT_NS)) {
+	if (!is_heard(settings->heartbeat_ns, *now_ns)) {
 		kt_finish(slot);
 		return 0;
 	}
-	if (slot->epoch != settings->epoch) {
-		slot->epoch = settings->epoch;
-		if (kt_gap(slot, settings->gap_ns, *now_ns, &isa, &reason))
-			count_unpaired(slot, *number, isa, reason);
+	KT_BARRIER();	/* the epoch is written before the heartbeat that ends the gap */
+	epoch = settings->epoch;
+	if (slot->epoch != epoch) {
+		end_gap(slot, *number, gap_start(slot, settings, epoch), *now_ns);
+		slot->epoch = epoch;
 	}
 	*events = settings->events;
 	return slot;
@@ -358,11 +384,10 @@ SEC("tp_btf/kvm_vcpu_wakeup") int on_vcpu_wakeup_btf(__u64 *arguments)
 SEC("raw_tp/sched_process_exit") int on_process_exit(void *context)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), now_ns = bpf_ktime_get_ns(), quiet_ns;
-	__u32 tid = (__u32)pid_tgid, key = tid >> 1, number, reason;
+	__u32 tid = (__u32)pid_tgid, key = tid >> 1, number, epoch;
 	__u32 *pair = bpf_map_lookup_elem(&threads, &key);
 	struct kt_control *settings = controls();
 	struct kt_slot *slot;
-	__u8 isa;
 
 	if (!pair || !settings || !pair[tid & 1]) return 0;
 	number = pair[tid & 1] - 1;
@@ -370,12 +395,14 @@ SEC("raw_tp/sched_process_exit") int on_process_exit(void *context)
 	slot = bpf_map_lookup_elem(&slots, &number);
 	if (!slot || slot->tid != tid || !settings->heartbeat_ns) return 0;
 	slot->sequence |= 1;
+	KT_BARRIER();
+	epoch = settings->epoch;
 	quiet_ns = settings->heartbeat_ns + KT_HEARTBEAT_LIMIT_NS;
-	if (slot->epoch != settings->epoch) kt_gap(slot, settings->gap_ns, now_ns, &isa, &reason);
-	else if (now_ns > quiet_ns) kt_gap(slot, quiet_ns, now_ns, &isa, &reason);
+	if (slot->epoch != epoch) end_gap(slot, number, gap_start(slot, settings, epoch), now_ns);
+	else if (now_ns > quiet_ns) end_gap(slot, number, quiet_ns, now_ns);
 	else kt_move(slot, now_ns, slot->state);
 	slot->ended = 1;
-	slot->sequence++;
+	kt_finish(slot);
 	notify(slot, number, 1);
 	return 0;
 }

@@ -40,7 +40,7 @@ if [ $built -eq 0 ]; then
 	tests=$(grep -E 'Test run with' "$log" | tail -n 1 | sed 's/^[^A-Za-z]*//')
 	# Of a failed run only what failed, not the thousand lines of what did not.
 	if [ $status -ne 0 ]; then
-		grep -aE '^✘|error:|recorded an issue|↳|Fatal' "$log" | head -n 100
+		grep -aE '^✘|error:|Fatal' "$log" | head -n 100
 	fi
 	grep -aE '^➜.* skipped' "$log" | sed 's/^➜ /  /'
 	end $status

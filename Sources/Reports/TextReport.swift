@@ -150,21 +150,12 @@ public struct TextReport: Renderer {
     page.gap()
     page.text(
       "exits/s: all vCPUs of a VM together. mean to max: kvm_exit to kvm_entry; p50, p99 within 12.5 %.", .dim)
-    let file = quoted(style.name(report.capture.file))
+    let file = shellWord(style.name(report.capture.file))
     var hints: [String] = []
     if report.vms.count > 1 { hints.append("kvmtax report --vm NAME \(file)") }
-    let chosen = report.filter.map { "--vm \(quoted(style.name($0))) " } ?? ""
+    let chosen = report.filter.map { "--vm \(shellWord(style.name($0))) " } ?? ""
     if !isVerbose { hints.append("kvmtax report -v \(chosen)\(file)") }
     if let next = hints.first { page.text("Next: \(next)") }
-  }
-
-  /// Fit for a shell, as a user would type it.
-  private func quoted(_ file: String) -> String {
-    let isPlain = file.unicodeScalars.allSatisfy {
-      $0.properties.isAlphabetic || $0.properties.numericType != nil || "/._-+:@%,".unicodeScalars.contains($0)
-    }
-    return isPlain
-      ? file : "'" + file.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
   }
 }
 

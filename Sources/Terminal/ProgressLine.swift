@@ -26,6 +26,9 @@ public struct ProgressLine: ~Copyable {
     let time = now()
     guard time &- startNanoseconds >= delayNanoseconds, time &- lastNanoseconds >= 100_000_000 else { return }
     lastNanoseconds = time
+    // a terminal that was stopped (Ctrl-S) must not stop the work as well
+    var room = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+    guard poll(&room, 1, 0) == 1 else { return }
     isOnScreen = true
     // the last column stays free: some terminals would wrap
     let line = truncated(text(), width: columns(of: STDERR_FILENO) - 1)

@@ -13,6 +13,15 @@ public func sanitized(_ text: some StringProtocol) -> String {
   return String(safe)
 }
 
+/// A word fit for a shell, as a user would type it; the text must be harmless already.
+public func shellWord(_ text: String) -> String {
+  let isPlain = text.unicodeScalars.allSatisfy {
+    $0.properties.isAlphabetic || $0.properties.numericType != nil || "/._-+:@%,".unicodeScalars.contains($0)
+  }
+  return isPlain && !text.isEmpty
+    ? text : "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+}
+
 /// Untrusted bytes as text: each byte that is not part of valid UTF-8 becomes `\xff`, the rest as above.
 public func sanitized(bytes: some Collection<UInt8>) -> String {
   var safe = ""

@@ -6,6 +6,12 @@ import Glibc
 /// Why a block could not be appended. The file is as it was before the attempt, whole blocks only, unless
 /// `isDamaged` says otherwise.
 public struct TraceWriteError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// For failures of whoever owns the descriptor.
+  public init(call: String, code: Int32) {
+    self.call = call
+    self.code = code
+  }
+
   /// The system call that failed.
   public var call: String
   /// Its errno.
@@ -71,16 +77,24 @@ public struct TraceWriter: ~Copyable {
   public mutating func append(_ formats: [FormatText]) throws(TraceWriteError) { try appendList(formats) }
 
   /// Processes that are new or of which more is known.
-  public mutating func append(_ processes: [TracedProcess]) throws(TraceWriteError) { try appendList(processes) }
+  public mutating func append(_ processes: [TracedProcess], usingReserve: Bool = false) throws(TraceWriteError) {
+    try appendList(processes, usingReserve: usingReserve)
+  }
 
   /// Threads that are new or of which more is known.
-  public mutating func append(_ threads: [TracedThread]) throws(TraceWriteError) { try appendList(threads) }
+  public mutating func append(_ threads: [TracedThread], usingReserve: Bool = false) throws(TraceWriteError) {
+    try appendList(threads, usingReserve: usingReserve)
+  }
 
   /// Absolute totals of the CPUs that lost something.
-  public mutating func append(_ losses: [CPULosses]) throws(TraceWriteError) { try appendList(losses) }
+  public mutating func append(_ losses: [CPULosses], usingReserve: Bool = false) throws(TraceWriteError) {
+    try appendList(losses, usingReserve: usingReserve)
+  }
 
   /// A gap.
-  public mutating func append(_ gap: TraceGap) throws(TraceWriteError) { try appendList([gap]) }
+  public mutating func append(_ gap: TraceGap, usingReserve: Bool = false) throws(TraceWriteError) {
+    try appendList([gap], usingReserve: usingReserve)
+  }
 
   /// A note; it may use the reserve.
   public mutating func append(_ note: TraceNote) throws(TraceWriteError) { try appendList([note], usingReserve: true) }

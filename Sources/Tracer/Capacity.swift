@@ -17,6 +17,7 @@ struct Capacity: Equatable {
   /// Bytes per ring, a power of two.
   var ringBytes: UInt32
 
+  private static let rowsPerSlot: UInt32 = 8
   /// The design's bound on kernel memory.
   static let budgetBytes: UInt64 = 256 << 20
   /// All rings together, unless each would get less than `leastRingBytes`.
@@ -50,16 +51,23 @@ struct Capacity: Equatable {
     slots = 8192
     let wanted = UInt32(clamping: vcpus * 2)
     while slots < wanted, slots < 32768 { slots *= 2 }
-    rows = slots * 8
+    rows = slots * Capacity.rowsPerSlot
+    // threads that may never come are given up first, then accounts of those that run
+    while kernelBytes > budget, slots > 128, slots > wanted {
+      slots /= 2
+      rows /= 2
+    }
     while kernelBytes > budget, rows > 1024 { rows /= 2 }
-    while kernelBytes > budget, slots > 128, slots > wanted { slots /= 2 }
   }
+
+  /// The maps whose size does not depend on the host: hashes, notices, tables by CPU.
+  private static let fixedBytes: UInt64 = 3 << 20
 
   /// What the maps take: array elements are preallocated, queue elements too.
   var kernelBytes: UInt64 {
     UInt64(threads) * 4 + UInt64(slots) * UInt64(MemoryLayout<kt_slot>.stride + 1024 + 8)
       + UInt64(rows) * UInt64(MemoryLayout<kt_row>.stride + 4)
-      + UInt64(rings) * UInt64(ringBytes) + 2 << 20
+      + UInt64(rings) * UInt64(ringBytes) + Capacity.fixedBytes
   }
 
   private static func powerOfTwo(atMost value: UInt32) -> UInt32 {

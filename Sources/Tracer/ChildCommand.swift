@@ -17,7 +17,8 @@ struct ChildCommand {
     posix_spawnattr_setsigmask(&attributes, &none)
     var usual = sigset_t()
     sigemptyset(&usual)
-    for signal in [SIGPIPE, SIGINT, SIGTERM, SIGCHLD] { sigaddset(&usual, signal) }
+    // those that we ignore among them
+    for signal in [SIGPIPE, SIGINT, SIGTERM, SIGCHLD, SIGXFSZ] { sigaddset(&usual, signal) }
     posix_spawnattr_setsigdefault(&attributes, &usual)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Int16(POSIX_SPAWN_SETSIGDEF))
     var texts: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
@@ -39,12 +40,27 @@ struct ChildCommand {
     return true
   }
 
-  /// Ends it, as its terminal would.
-  func terminate() { if status == nil { kill(pid, SIGTERM) } }
+  /// Asks it to end and waits for that, at most 2.5 s: `wasInterrupted`, the terminal has asked it already, and it gets
+  /// half a second to do so in its own way. `isHurried` ends the wait: somebody presses Ctrl-C again.
+  mutating func end(wasInterrupted: Bool, isHurried: () -> Bool) {
+    if wasInterrupted, waits(milliseconds: 500, isHurried) { return }
+    guard !hasEnded() else { return }
+    kill(pid, SIGTERM)
+    _ = waits(milliseconds: 2000, isHurried)
+  }
+
+  private mutating func waits(milliseconds: Int, _ isHurried: () -> Bool) -> Bool {
+    for _ in 0..<milliseconds / 10 {
+      if hasEnded() { return true }
+      if isHurried() { return false }
+      usleep(10_000)
+    }
+    return hasEnded()
+  }
 
   /// "ended with status 0", "was killed by signal 9".
   var outcome: String {
-    guard let status else { return "is still running" }
+    guard let status else { return "was asked to end and is still running (pid \(pid))" }
     if status & 0x7f == 0 { return "ended with status \(status >> 8 & 0xff)" }
     return "was ended by signal \(status & 0x7f)"
   }

@@ -34,9 +34,8 @@ struct DoctorCommand: ParsableCommand {
         case .limited: "limited "
         case .blocked: "BLOCKED "
         }
-      text +=
-        "\(mark) \(padded(check.name, width: 12)) \(sanitizedLines(check.found).split(separator: "\n").joined(separator: "\n                     "))\n"
-      if !check.remedy.isEmpty { text += "                       \(check.remedy)\n" }
+      let lines = sanitizedLines(check.found, indent: 22) + wrapped(check.remedy, width: maximumColumns, indent: 22)
+      text += "\(mark) \(padded(check.name, width: 12)) \(lines.joined(separator: "\n"))\n"
     }
     if !preflight.isBlocked {
       let guests = GuestProcess.running()

@@ -6,40 +6,46 @@ import TraceFile
 struct GuestBook {
   /// By pid; a pid that comes again with another start time is another process.
   private(set) var guests: [UInt32: GuestProcess]
-  private var written: Set<UInt32> = []
+  /// Start times of the processes that were named.
+  private var named: [UInt32: UInt64] = [:]
   /// By slot number: the thread that was last seen there.
   private var threadInSlot: [UInt32]
+  /// Named, but not written yet; the writer empties them.
+  var newThreads: [TracedThread] = []
+  var newProcesses: [TracedProcess] = []
 
   init(known: [GuestProcess], slotCount: Int) {
     guests = Dictionary(known.map { ($0.pid, $0) }, uniquingKeysWith: { first, _ in first })
     threadInSlot = [UInt32](repeating: 0, count: slotCount)
   }
 
-  /// Looks for threads that are new; what is to be written of them and of their processes.
-  mutating func newcomers(in table: SlotTable) -> (threads: [TracedThread], processes: [TracedProcess]) {
-    var threads: [TracedThread] = []
-    var processes: [TracedProcess] = []
-    for number in 0..<table.slotCount {
+  /// Looks at slots for threads that are new, and names them and their processes.
+  mutating func look(at numbers: some Sequence<Int>, in table: SlotTable) {
+    for number in numbers where number >= 0 && number < table.slotCount {
       let serial = table.slots[number].thread
       guard serial != 0, threadInSlot[number] != serial else { continue }
       threadInSlot[number] = serial
       let slot = table.slots[number]
-      threads.append(
+      newThreads.append(
         TracedThread(
           thread: serial, tid: slot.tid, tgid: slot.tgid,
           vcpu: slot.vcpu == UInt16(KT_NO_VCPU) ? nil : UInt32(slot.vcpu), comm: text(of: slot.comm)))
-      if let process = process(slot.tgid) { processes.append(process) }
+      if let process = process(slot.tgid) { newProcesses.append(process) }
     }
-    return (threads, processes)
+  }
+
+  /// Forgets processes that nobody will ask about, so that VMs may come and go for days.
+  mutating func forget(unless isWanted: (UInt32) -> Bool) {
+    guests = guests.filter { isWanted($0.key) }
+    named = named.filter { isWanted($0.key) }
   }
 
   private mutating func process(_ pid: UInt32) -> TracedProcess? {
-    let now = GuestProcess(pid: pid)
-    if let now, guests[pid]?.startTicks != now.startTicks {
-      guests[pid] = now
-      written.remove(pid)
-    }
-    guard written.insert(pid).inserted else { return nil }
+    let start = GuestProcess.startTicks(of: pid)
+    // one that is gone already is not asked again
+    if let before = named[pid], start == nil || start == before { return nil }
+    if let start, guests[pid]?.startTicks != start { guests[pid] = GuestProcess(pid: pid) }
+    named[pid] = start ?? 0
     guard let guest = guests[pid] else { return TracedProcess(pid: pid) }
     return TracedProcess(
       pid: pid, startNanoseconds: guest.startTicks &* UInt64(1_000_000_000 / max(sysconf(Int32(_SC_CLK_TCK)), 1)),

@@ -15,16 +15,23 @@ struct GuestProcess: Equatable {
 
   /// Looks at one process; nil when it is gone.
   init?(pid: UInt32) {
-    guard let status = readProcFile("/proc/\(pid)/stat", limit: 4096) else { return nil }
+    guard let startTicks = GuestProcess.startTicks(of: pid) else { return nil }
     self.pid = pid
-    // the name in parentheses may hold spaces and parentheses: count fields after the last one
-    guard let close = status.lastIndex(of: UInt8(ascii: ")")) else { return nil }
-    let fields = status[(close + 1)...].split(separator: UInt8(ascii: " "))
-    startTicks = fields.count > 19 ? UInt64(String(decoding: fields[19], as: UTF8.self)) ?? 0 : 0
+    self.startTicks = startTicks
     let comm = readProcText("/proc/\(pid)/comm", limit: 64)
     let line = QemuCommandLine(commandLine: readProcFile("/proc/\(pid)/cmdline", limit: 1 << 17) ?? [], comm: comm)
     name = line.displayName
     vmid = line.vmid
+  }
+
+  /// When a process started, clock ticks since boot; nil when it is gone.
+  static func startTicks(of pid: UInt32) -> UInt64? {
+    // the name in parentheses may hold spaces and parentheses: count fields after the last one
+    guard let status = readProcFile("/proc/\(pid)/stat", limit: 4096),
+      let close = status.lastIndex(of: UInt8(ascii: ")"))
+    else { return nil }
+    let fields = status[(close + 1)...].split(separator: UInt8(ascii: " "))
+    return fields.count > 19 ? UInt64(String(decoding: fields[19], as: UTF8.self)) ?? 0 : 0
   }
 
   /// All processes that hold a KVM VM now. Needs the right to look into other users' /proc.
@@ -46,12 +53,12 @@ struct GuestProcess: Equatable {
     return guests.sorted { ($0.vmid ?? .max, $0.pid) < ($1.vmid ?? .max, $1.pid) }
   }
 
-  /// "104 win-erp", "win-erp" or "pid 4711".
+  /// "104 win-erp", else with what tells two VMs of one name apart: "firecracker (pid 4711)".
   var label: String {
     switch (vmid, name) {
     case (let vmid?, let name?): "\(vmid) \(name)"
     case (let vmid?, nil): "\(vmid)"
-    case (nil, let name?): "\(name)"
+    case (nil, let name?): "\(name) (pid \(pid))"
     case (nil, nil): "pid \(pid)"
     }
   }

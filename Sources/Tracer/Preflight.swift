@@ -58,9 +58,7 @@ struct Preflight {
   }
 
   private static func capabilities() -> Check {
-    let text = readProcText("/proc/self/status") ?? ""
-    let line = text.split(separator: "\n").first { $0.hasPrefix("CapEff:") } ?? ""
-    let effective = UInt64(line.dropFirst(7).drop { $0 == "\t" || $0 == " " }, radix: 16) ?? 0
+    let effective = statusMask("CapEff:")
     func has(_ bit: UInt64) -> Bool { effective >> bit & 1 == 1 }
     // CAP_SYS_ADMIN 21; CAP_PERFMON 38 and CAP_BPF 39 since 5.8; reading other users' /proc needs CAP_SYS_PTRACE 19
     if has(21) { return .fine("capabilities", "CAP_SYS_ADMIN") }

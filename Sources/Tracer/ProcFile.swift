@@ -23,6 +23,13 @@ func readProcText(_ path: String, limit: Int = 1 << 20) -> String? {
   return String(decoding: bytes, as: UTF8.self).trimmed
 }
 
+/// A mask of this process as /proc/self/status shows it: "CapEff:", "SigIgn:". 0 when it cannot be read.
+func statusMask(_ name: String) -> UInt64 {
+  let text = readProcText("/proc/self/status") ?? ""
+  let line = text.split(separator: "\n").first { $0.hasPrefix(name) } ?? ""
+  return UInt64(line.dropFirst(name.utf8.count).drop { $0 == "\t" || $0 == " " }, radix: 16) ?? 0
+}
+
 extension String {
   /// Without surrounding spaces, tabs and newlines.
   var trimmed: String {

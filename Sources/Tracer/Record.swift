@@ -27,24 +27,26 @@ func record(_ options: RecordOptions) throws {
   let recorder = try Recorder(
     options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
     processes: chosen.map(\.pid), interrupts: interrupts)
+  // before anything is said: a file that cannot be made is all there is to say
+  let file = options.dryRun ? nil : try TraceOutput(options: options)
   standardErrorNote(announcement(options, attach, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
-    standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found))")
+    standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
-  if options.dryRun {
+  guard let file else {
     standardErrorNote(dryRunText(attach, capacity, recorder.session.programs))
     return
   }
-  try run(recorder, options)
+  try run(recorder, options, file)
 }
 
 /// Records, and leaves a whole file behind whatever ends the recording.
-private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
-  let file = try TraceOutput(options: options)
+private func run(_ recorder: Recorder, _ options: RecordOptions, _ file: TraceOutput) throws {
   var child: ChildCommand?
   do {
     try recorder.begin(file)
     if !options.command.isEmpty { child = try ChildCommand(options.command) }
+    try file.putInPlace()
   } catch {
     // nothing was recorded: no file is better than an empty one
     file.discard()
@@ -60,20 +62,28 @@ private func run(_ recorder: Recorder, _ options: RecordOptions) throws {
     ending = .failure
     failure = error
   }
-  let stopped = recorder.session.stop()
-  if var running = child, !running.hasEnded() { running.terminate() }
+  let stopped = recorder.stop()
+  var wasInterrupted = false
+  if case .interrupted = ending { wasInterrupted = true }
+  child?.end(wasInterrupted: wasInterrupted, isHurried: recorder.interrupts.arrived)
+  let owner = file.ownerName
+  var isInPlace = true
   do {
     try recorder.writeEnd(file, ending, at: stopped, note: child.map { note($0) })
+    isInPlace = file.isInPlace
+    try file.close()
   } catch let error as TraceWriteError {
     ending = .diskFull(error)
+  } catch {
+    failure = failure ?? error
   }
-  for line in summary(
-    recorder, file, ending, child, elapsed: stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds)
-  {
+  let elapsed = stopped.monotonicNanoseconds &- recorder.tally.startNanoseconds
+  for line in summary(recorder, file, ending, child, elapsed: elapsed, owner: owner, isInPlace: isInPlace) {
     standardErrorNote(line)
   }
   if let failure { throw reportable(failure) }
   if case .diskFull = ending { throw ExitStatus.environment }
+  guard isInPlace else { throw ExitStatus.environment }
 }
 
 /// The one kind of error that is printed.
@@ -93,17 +103,18 @@ private func note(_ child: ChildCommand) -> TraceNote {
 private func refuse(_ preflight: Preflight) throws(ExitStatus) {
   guard preflight.isBlocked else { return }
   for check in preflight.checks where check.outcome == .blocked {
-    standardError(
-      "\(check.name): \(sanitizedLines(check.found))\n  \(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."
-    )
+    let remedy = "\(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."
+    let lines = sanitizedLines(check.found, indent: 2) + wrapped(remedy, width: maximumColumns, indent: 2)
+    standardError("\(check.name): \(lines.joined(separator: "\n"))")
   }
   standardErrorNote("  Nothing was written. `kvmtax doctor` shows what works here.")
   throw .environment
 }
 
-/// Each line made harmless; the verifier's lines stay lines.
-func sanitizedLines(_ text: String) -> String {
-  text.split(separator: "\n", omittingEmptySubsequences: false).map { sanitized($0) }.joined(separator: "\n  ")
+/// A text made harmless line by line (the verifier's lines stay lines), those after the first indented and not too long.
+func sanitizedLines(_ text: String, indent: Int) -> [String] {
+  let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { sanitized($0) }
+  return Array(lines.prefix(1)) + lines.dropFirst().flatMap { wrapped($0, width: maximumColumns, indent: indent) }
 }
 
 /// The processes that `--pid` or `--vm` name; empty for all.
@@ -120,7 +131,8 @@ private func choose(_ running: [GuestProcess], _ options: RecordOptions) throws(
     guard !found.isEmpty else {
       throw InputError(file: "--vm \(name)", found: "no running VM has this name or VMID", remedy: runningText(running))
     }
-    chosen += found
+    // one VM may be named twice
+    chosen += found.filter { !chosen.contains($0) }
   }
   return chosen
 }
@@ -148,19 +160,21 @@ private func dryRunText(_ attach: AttachPath, _ capacity: Capacity, _ programs: 
     Programs: \(programs.joined(separator: ", "))
     Memory: \(byteCount(capacity.kernelBytes)) in the kernel, for \(grouped(UInt64(capacity.slots))) vCPU threads \
     and \(grouped(UInt64(capacity.rows))) accounts
-    Expected cost: about \(duration(nanoseconds: step * 2)) per exit, of which \(duration(nanoseconds: step)) in the exit
+    Expected cost: about \(duration(nanoseconds: step * 2)) per exit: at kvm_exit and at kvm_entry, half each
     Nothing was recorded.
     """
 }
 
-/// SIGINT, SIGTERM and SIGHUP as something to ask for, so that a recording ends in order.
+/// SIGINT, SIGTERM and SIGHUP (unless it is ignored) as something to ask for, so that a recording ends in order.
 struct Interrupts {
   private var signals = sigset_t()
 
   /// Blocks the signals in this thread and those that it will start.
   init() {
     sigemptyset(&signals)
-    for signal in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, signal) }
+    for signal in [SIGINT, SIGTERM] { sigaddset(&signals, signal) }
+    // under nohup it is ignored, but while it is blocked it would come all the same
+    if (statusMask("SigIgn:") >> UInt64(SIGHUP - 1)) & 1 == 0 { sigaddset(&signals, SIGHUP) }
     pthread_sigmask(SIG_BLOCK, &signals, nil)
   }
 

@@ -14,7 +14,7 @@ final class Recorder {
   let interrupts: Interrupts
   private let layouts: Layouts
   private let groups: RingGroups
-  private let pending: PendingRecords
+  private let pending: Pending
   private var book: GuestBook
   private var brakes: Brakes
   private var clock = ClockWatch()
@@ -25,10 +25,15 @@ final class Recorder {
   private var stepsAtHistogram: [UInt64]
   private var snapshots = 0
   private var snapshotBytes: UInt64 = 0
+  private var isWidened = false
   private var lastTotals = Tally.Totals()
   private var eventsAreOn: Bool
   private(set) var lostRecords: UInt64 = 0
   private(set) var lostThreadEvents: UInt64 = 0
+  /// The two above, as the file has them.
+  private var writtenLosses: (records: UInt64, threads: UInt64) = (0, 0)
+  /// A gap that was found when the recording ended.
+  private var lastGap: Gap?
   /// Event records that came but found no room in the file.
   private(set) var unwrittenRecords: UInt64 = 0
   private(set) var gapNanoseconds: UInt64 = 0
@@ -43,12 +48,12 @@ final class Recorder {
     self.layouts = layouts
     self.groups = groups
     self.interrupts = interrupts
-    let pending = PendingRecords()
+    let pending = Pending()
     self.pending = pending
     do {
       session = try Session(
         attach: attach, layouts: layouts, capacity: capacity, groups: groups, proxy: options.proxy,
-        processes: processes, onNotice: { pending.noticed = true }, onRecord: { record, _ in pending.append(record) })
+        processes: processes, onNotice: { pending.take($0) }, onRecord: { record, _ in pending.append(record) })
     } catch {
       throw InputError(Obstacle(bpf: error))
     }
@@ -81,16 +86,15 @@ final class Recorder {
       if options.events {
         _ = try session.drainRecords()
         try pending.flush(to: file, all: false)
+        if file.bytesWritten >= brakes.maxSizeBytes { return .size }
       }
-      if pending.noticed { try introduce(file) }
+      try takeNotices(file)
       now = monotonicNanoseconds()
       if now >= nextSnapshot {
         try snapshot(file, detail: snapshots % 10 == 9 ? .histograms : .changes)
-        nextSnapshot =
-          now
-          &+ options.interval.nanoseconds(
-            afterNanoseconds: now &- start, of: options.durationNanoseconds, snapshotBytes: snapshotBytes,
-            count: UInt64(snapshots), maxSizeBytes: options.maxSizeBytes)
+        let next = interval(elapsed: now &- start)
+        nextSnapshot = now &+ next
+        try noteWidening(file, from: options.interval.nanoseconds(afterNanoseconds: now &- start), to: next)
       }
       if now >= nextLook {
         nextLook &+= 1_000_000_000
@@ -108,13 +112,30 @@ final class Recorder {
     return Int32(min(due, eventsAreOn ? 20 : hasChild ? 20 : 100))
   }
 
-  private func note(_ gap: (startNanoseconds: UInt64, endNanoseconds: UInt64), _ file: TraceOutput) throws {
+  typealias Gap = (startNanoseconds: UInt64, endNanoseconds: UInt64)
+
+  private func note(_ gap: Gap, _ file: TraceOutput, usingReserve: Bool = false) throws {
     let length = gap.endNanoseconds &- gap.startNanoseconds
     gapNanoseconds &+= length
     try file.append(
       TraceGap(
         reason: .quiet, fromNanoseconds: gap.startNanoseconds, toNanoseconds: gap.endNanoseconds,
-        lengthNanoseconds: Int64(clamping: length)))
+        lengthNanoseconds: Int64(clamping: length)), usingReserve: usingReserve)
+  }
+
+  private func interval(elapsed: UInt64) -> UInt64 {
+    options.interval.nanoseconds(
+      afterNanoseconds: elapsed, of: options.durationNanoseconds, snapshotBytes: snapshotBytes,
+      count: UInt64(snapshots), maxSizeBytes: options.maxSizeBytes)
+  }
+
+  private func noteWidening(_ file: TraceOutput, from usual: UInt64, to next: UInt64) throws {
+    guard !isWidened, next > usual else { return }
+    isWidened = true
+    try file.append(
+      TraceNote(
+        monotonicNanoseconds: monotonicNanoseconds(), code: "interval-widened",
+        text: "Snapshots are taken less often than usual, so that they fit into their budget."))
   }
 
   // MARK: What is written
@@ -163,26 +184,33 @@ final class Recorder {
     return words.joined(separator: ",")
   }
 
-  /// Names the threads that are new, while their processes can still be asked.
-  private func introduce(_ file: TraceOutput) throws {
-    pending.noticed = false
-    let newcomers = book.newcomers(in: session.table)
-    if !newcomers.processes.isEmpty { try file.append(newcomers.processes) }
-    if !newcomers.threads.isEmpty { try file.append(newcomers.threads) }
-    // many ended threads hold slots that new ones may need before the next snapshot is due
-    let ended = (0..<session.table.slotCount).count { session.table.slots[$0].ended != 0 }
-    if ended > session.table.slotCount / 4 { try snapshot(file, detail: .changes) }
+  /// Names the threads that are new, while their processes can still be asked; gives back slots before they run out.
+  private func takeNotices(_ file: TraceOutput) throws {
+    if !pending.newSlots.isEmpty {
+      book.look(at: pending.newSlots, in: session.table)
+      pending.newSlots.removeAll(keepingCapacity: true)
+      try writeNames(file)
+    }
+    // ended threads hold slots and rows that new ones may need before the next snapshot is due
+    if pending.endedThreads > session.table.slotCount / 16 { try snapshot(file, detail: .changes) }
+  }
+
+  private func writeNames(_ file: TraceOutput, usingReserve: Bool = false) throws {
+    if !book.newProcesses.isEmpty { try file.append(book.newProcesses, usingReserve: usingReserve) }
+    book.newProcesses.removeAll()
+    if !book.newThreads.isEmpty { try file.append(book.newThreads, usingReserve: usingReserve) }
+    book.newThreads.removeAll()
   }
 
   /// One snapshot of everything that changed; ended threads are written for the last time and their slots given back.
   func snapshot(
     _ file: TraceOutput, detail: SnapshotEncoder.Detail, at moment: Clocks? = nil, usingReserve: Bool = false
   ) throws {
-    try introduceOnce(file)
     let table = session.table
+    pending.endedThreads = 0
     file.beginSnapshot(at: moment ?? .now(), detail: detail)
     let wantsHistograms = detail != .changes
-    var ended: [(number: Int, copy: SlotTable.Copy)] = []
+    var ended: [Int] = []
     for number in 0..<table.slotCount where table.isTaken(number) {
       let steps = table.slots[number].steps
       let seen = wantsHistograms ? stepsAtHistogram[number] : stepsAtCopy[number]
@@ -191,27 +219,30 @@ final class Recorder {
       file.add(&copy, number: number)
       stepsAtCopy[number] = copy.slot.steps
       if wantsHistograms { stepsAtHistogram[number] = copy.slot.steps }
-      if copy.slot.ended != 0, detail != .complete { ended.append((number, copy)) }
+      if copy.slot.ended != 0 { ended.append(number) }
     }
+    // after the copies: a thread may have come and gone since the last notice, or its notice was lost
+    book.look(at: 0..<table.slotCount, in: table)
+    try writeNames(file, usingReserve: usingReserve)
     let before = file.bytesWritten
     try file.writeSnapshot(usingReserve: usingReserve)
     snapshotBytes &+= file.bytesWritten &- before
     snapshots += 1
     // only now: had the file refused them, the last snapshot would try again
-    for (number, copy) in ended {
-      var slot = copy.slot
-      tally.retire(&slot)
-      stepsAtCopy[number] = 0
-      stepsAtHistogram[number] = 0
-      try session.recycle(slot: number, copy: copy)
-    }
+    if detail != .complete { for number in ended { try recycle(number) } }
   }
 
-  private func introduceOnce(_ file: TraceOutput) throws {
-    pending.noticed = false
-    let newcomers = book.newcomers(in: session.table)
-    if !newcomers.processes.isEmpty { try file.append(newcomers.processes) }
-    if !newcomers.threads.isEmpty { try file.append(newcomers.threads) }
+  /// Gives back the slot and the rows of an ended thread, which the file holds.
+  private func recycle(_ number: Int) throws(BpfError) {
+    guard session.table.copy(number, into: &copy, force: true) else { return }
+    let forgotten = tally.forgottenProcesses
+    tally.retire(&copy.slot)
+    stepsAtCopy[number] = 0
+    stepsAtHistogram[number] = 0
+    try session.recycle(slot: number, copy: copy)
+    guard tally.forgottenProcesses != forgotten else { return }
+    let parts = tally.parts(session.table)
+    book.forget { parts[$0] != nil }
   }
 
   /// Once a second: losses, clocks and brakes.
@@ -246,46 +277,65 @@ final class Recorder {
     return cost
   }
 
-  private func writeLosses(_ file: TraceOutput) throws {
+  private func writeLosses(_ file: TraceOutput, usingReserve: Bool = false) throws {
     let records = try session.lossesPerCpu(KT_LOST_RECORDS)
     let threads = try session.lossesPerCpu(KT_LOST_THREADS)
     let tids = try session.lossesPerCpu(KT_LOST_TIDS)
     let recordTotal = records.reduce(0, &+)
     let threadTotal = threads.reduce(0, &+) &+ tids.reduce(0, &+)
-    guard recordTotal != lostRecords || threadTotal != lostThreadEvents else { return }
     lostRecords = recordTotal
     lostThreadEvents = threadTotal
+    guard writtenLosses != (recordTotal, threadTotal) else { return }
     let rings = max(session.capacity.rings, 1)
     try file.append(
       records.indices.filter { records[$0] != 0 || threads[$0] != 0 || tids[$0] != 0 }.map {
         CPULosses(
           cpu: UInt32($0), ring: $0 < groups.ringOfCpu.count ? groups.ringOfCpu[$0] % rings : 0,
           counts: [records[$0], threads[$0], tids[$0]])
-      })
+      }, usingReserve: usingReserve)
+    writtenLosses = (recordTotal, threadTotal)
   }
 
-  /// The last of everything; the programs are detached.
+  /// Ends all programs at one moment, which is returned.
+  func stop() -> Clocks {
+    // we may have been held up too long, e.g. by a disk
+    lastGap = session.beat()
+    return session.stop()
+  }
+
+  /// The last of everything; the programs are detached. What fails does not keep the rest from being written; the first
+  /// failure is thrown at the end.
   func writeEnd(_ file: TraceOutput, _ ending: Ending, at moment: Clocks, note: TraceNote?) throws {
-    _ = try session.drainRecords()
-    var failure: TraceWriteError?
-    do { try pending.flush(to: file, all: true) } catch {
-      // the records have no room; the totals below may still fit into the reserve
-      failure = error
-      unwrittenRecords = UInt64(pending.count)
+    var failure: (any Error)?
+    func attempt(_ body: () throws -> Void) -> Bool {
+      do { try body() } catch {
+        failure = failure ?? error
+        return false
+      }
+      return true
     }
-    do { try writeLosses(file) } catch is TraceWriteError {}
+    _ = attempt { _ = try session.drainRecords() }
+    // where the records have no room, the totals below may still fit into the reserve
+    _ = attempt { try pending.flush(to: file, all: true) }
+    unwrittenRecords = UInt64(pending.count)
+    _ = attempt { if let lastGap { try self.note(lastGap, file, usingReserve: true) } }
+    _ = attempt { try writeLosses(file, usingReserve: true) }
     let totals = tally.totals(session.table)
     programNanoseconds &+= estimatedNanoseconds(from: lastTotals, to: totals)
     lastTotals = totals
-    do { try snapshot(file, detail: .complete, at: moment, usingReserve: true) } catch let error as TraceWriteError {
-      // earlier snapshots hold most of it; the note and the end have room of their own
-      failure = error
+    if !attempt({ try snapshot(file, detail: .complete, at: moment, usingReserve: true) }) {
+      let text = "The last snapshot could not be written: the accounts end with the one before it."
+      _ = attempt {
+        try file.append(
+          TraceNote(monotonicNanoseconds: moment.monotonicNanoseconds, code: "last-snapshot-missing", text: text))
+      }
     }
-    if let note { try file.append(note) }
-    try file.end(
-      TraceEnd(
-        clocks: moment, reason: (failure.map { Ending.diskFull($0) } ?? ending).word, exits: totals.exits,
-        records: file.recordsWritten, snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords))
+    _ = attempt { if let note { try file.append(note) } }
+    let word = (failure as? TraceWriteError).map { Ending.diskFull($0).word } ?? ending.word
+    let end = TraceEnd(
+      clocks: moment, reason: word, exits: totals.exits, records: file.recordsWritten,
+      snapshots: file.snapshotsWritten, lostRecords: lostRecords &+ unwrittenRecords)
+    _ = attempt { try file.end(end) }
     if let failure { throw failure }
   }
 
@@ -304,6 +354,10 @@ final class Recorder {
 extension InputError {
   /// An obstacle as the one error that is printed.
   init(_ obstacle: Obstacle) {
-    self.init(file: "BPF", found: obstacle.found, remedy: obstacle.remedy)
+    // the verifier's lines stay lines
+    let lines = obstacle.found.split(separator: "\n", maxSplits: 1)
+    self.init(
+      file: "BPF", found: lines.first.map(String.init) ?? "", expected: lines.count > 1 ? String(lines[1]) : nil,
+      remedy: obstacle.remedy)
   }
 }

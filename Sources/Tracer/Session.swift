@@ -42,10 +42,10 @@ final class Session {
   /// Loads everything; nothing is attached yet.
   /// - Parameters:
   ///   - onNotice: called when a vCPU thread was first seen or ended.
-  ///   - onRecords: takes event records as they lie in a ring.
+  ///   - onRecord: takes an event record as it lies in a ring, and the ring's number.
   init(
     attach: AttachPath, layouts: Layouts, capacity: Capacity, groups: RingGroups, proxy: Bool, processes: [UInt32],
-    onNotice: @escaping () -> Void, onRecord: @escaping (UnsafeRawBufferPointer, Int) -> Void
+    onNotice: @escaping (kt_notice) -> Void, onRecord: @escaping (UnsafeRawBufferPointer, Int) -> Void
   ) throws(BpfError) {
     self.attach = attach
     self.capacity = capacity
@@ -80,7 +80,10 @@ final class Session {
       slots: slots, slotCount: slotMap.count, rows: rows, rowCount: rowMap.count,
       rowOfReason: UnsafeMutableRawPointer(rowOfReason).assumingMemoryBound(to: UInt32.self))
 
-    notices = RingBuffer { _, _ in onNotice() }
+    notices = RingBuffer { bytes, _ in
+      guard bytes.count >= MemoryLayout<kt_notice>.size else { return }
+      onNotice(bytes.loadUnaligned(as: kt_notice.self))
+    }
     try notices.add(try object.map("notices"))
     rings = try Session.rings(object: object, capacity: capacity, groups: groups, onRecord: onRecord)
     try fillPools()
@@ -97,7 +100,7 @@ final class Session {
   static func `try`(attach: AttachPath, layouts: Layouts, proxy: Bool) throws(BpfError) {
     let session = try Session(
       attach: attach, layouts: layouts, capacity: .none, groups: RingGroups(cpuCount: 1, nodes: []), proxy: proxy,
-      processes: [], onNotice: {}, onRecord: { _, _ in })
+      processes: [], onNotice: { _ in }, onRecord: { _, _ in })
     for program in session.programs { session.links.add(try session.object.attach(program)) }
     session.links.detach()
   }
@@ -162,7 +165,8 @@ final class Session {
   func beat() -> (startNanoseconds: UInt64, endNanoseconds: UInt64)? {
     let now = monotonicNanoseconds()
     let last = control.pointee.heartbeat_ns
-    defer { kt_store_heartbeat(control, monotonicNanoseconds()) }
+    // the moment that is judged, and no later one: were we stopped between, the gap would go unseen
+    defer { kt_store_heartbeat(control, now) }
     guard last != 0, now &- last > UInt64(KT_HEARTBEAT_LIMIT_NS), now > last else { return nil }
     let quiet = last + UInt64(KT_HEARTBEAT_LIMIT_NS)
     kt_store_gap(control, quiet)

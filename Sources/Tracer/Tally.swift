@@ -6,7 +6,12 @@ struct Tally {
   /// One process's part.
   struct Part: Equatable {
     var exits: UInt64 = 0
-    var threads: Set<UInt32> = []
+    var threads: UInt64 = 0
+
+    mutating func add(exits more: UInt64) {
+      exits &+= more
+      threads &+= 1
+    }
   }
 
   /// All threads together.
@@ -38,6 +43,10 @@ struct Tally {
   private var cpuAtStart: UInt64 = 0
   private var retired = Totals()
   private var retiredParts: [UInt32: Part] = [:]
+  /// Processes whose part was given up, so that VMs may come and go for days; their exits stay in the totals.
+  private(set) var forgottenProcesses = 0
+  /// So many parts of ended threads are kept; of more, the quarter with the most exits.
+  static let mostParts = 4096
 
   /// From now on.
   mutating func start() {
@@ -51,8 +60,11 @@ struct Tally {
   /// A thread that ended and whose slot is about to be wiped.
   mutating func retire(_ slot: UnsafePointer<kt_slot>) {
     retired.add(slot, now: 0)
-    retiredParts[slot.pointee.tgid, default: Part()].exits &+= slot.pointee.exits
-    retiredParts[slot.pointee.tgid, default: Part()].threads.insert(slot.pointee.thread)
+    retiredParts[slot.pointee.tgid, default: Part()].add(exits: slot.pointee.exits)
+    guard retiredParts.count > Tally.mostParts else { return }
+    let busiest = retiredParts.sorted { $0.value.exits > $1.value.exits }.prefix(Tally.mostParts / 4)
+    forgottenProcesses += retiredParts.count - busiest.count
+    retiredParts = Dictionary(uniqueKeysWithValues: busiest.map { ($0.key, $0.value) })
   }
 
   /// Everything up to now. Not a consistent moment, which the live line does not need.
@@ -68,8 +80,7 @@ struct Tally {
     var parts = retiredParts
     for number in 0..<table.slotCount where table.isTaken(number) {
       let slot = table.slots[number]
-      parts[slot.tgid, default: Part()].exits &+= slot.exits
-      parts[slot.tgid, default: Part()].threads.insert(slot.thread)
+      parts[slot.tgid, default: Part()].add(exits: slot.exits)
     }
     return parts
   }

@@ -5,40 +5,60 @@ import TraceFile
 
 /// The trace file of a recording: what is written, in which order, and the one descriptor it is written through.
 final class TraceOutput {
-  let path: String
-  let descriptor: Int32
+  private let file: OutputFile
   private var writer: TraceWriter
   private var encoder: SnapshotEncoder
 
+  /// Room kept for the end: the last, complete snapshot of some 800 vCPU threads.
+  private static let reserveBytes = 512 << 10
+
   init(options: RecordOptions) throws {
-    path = options.output
-    descriptor = try OutputFile.create(path, force: options.force)
+    file = try OutputFile(options.output, force: options.force)
     do {
-      writer = try TraceWriter(descriptor: descriptor)
+      writer = try TraceWriter(descriptor: file.descriptor, reserve: TraceOutput.reserveBytes)
     } catch {
-      close(descriptor)
-      unlink(path)
+      file.discard()
       throw InputError(
-        file: path, found: "cannot be written: \(error)", remedy: "Free some space, or choose another folder with -o.")
+        file: file.path, found: "cannot be written: \(error)",
+        remedy: "Free some space, or choose another folder with -o.")
     }
     encoder = SnapshotEncoder()
   }
 
-  deinit { close(descriptor) }
-
+  var path: String { file.path }
+  var descriptor: Int32 { file.descriptor }
+  var ownerName: String { file.ownerName }
+  var isInPlace: Bool { file.isInPlace }
   var bytesWritten: UInt64 { writer.bytesWritten }
   var recordsWritten: UInt64 { writer.recordsWritten }
   var snapshotsWritten: UInt64 { writer.snapshotsWritten }
 
+  /// The recording has begun: an existing file may be replaced.
+  func putInPlace() throws(InputError) { try file.putInPlace() }
+
   /// Takes the file away again: the recording never began.
-  func discard() { unlink(path) }
+  func discard() { file.discard() }
+
+  /// Closes the file.
+  func close() throws(TraceWriteError) {
+    let code = file.finish()
+    if code != 0 { throw TraceWriteError(call: "close", code: code) }
+  }
 
   func append(_ facts: [CaptureFact]) throws(TraceWriteError) { try writer.append(facts) }
   func append(_ texts: [FormatText]) throws(TraceWriteError) { try writer.append(texts) }
-  func append(_ processes: [TracedProcess]) throws(TraceWriteError) { try writer.append(processes) }
-  func append(_ threads: [TracedThread]) throws(TraceWriteError) { try writer.append(threads) }
-  func append(_ losses: [CPULosses]) throws(TraceWriteError) { try writer.append(losses) }
-  func append(_ gap: TraceGap) throws(TraceWriteError) { try writer.append(gap) }
+  func append(_ processes: [TracedProcess], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(processes, usingReserve: usingReserve)
+  }
+  func append(_ threads: [TracedThread], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(threads, usingReserve: usingReserve)
+  }
+  func append(_ losses: [CPULosses], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(losses, usingReserve: usingReserve)
+  }
+  func append(_ gap: TraceGap, usingReserve: Bool = false) throws(TraceWriteError) {
+    try writer.append(gap, usingReserve: usingReserve)
+  }
   func append(_ note: TraceNote) throws(TraceWriteError) { try writer.append(note) }
   func append(_ records: UnsafeBufferPointer<kt_exit_record>) throws(TraceWriteError) { try writer.append(records) }
   func end(_ end: TraceEnd) throws(TraceWriteError) { try writer.end(end) }
@@ -59,13 +79,20 @@ final class TraceOutput {
   }
 }
 
-/// Event records on their way from the rings to the file.
-final class PendingRecords {
+/// What the rings held: event records on their way to the file, and news of threads.
+final class Pending {
   private var records: [kt_exit_record] = []
   /// Records that wait to be written.
   var count: Int { records.count }
-  /// A notice came: some thread is new or has ended.
-  var noticed = false
+  /// Slots of threads that are new, as the programs told.
+  var newSlots: [Int] = []
+  /// Threads that have ended since the last snapshot: their slots wait to be given back.
+  var endedThreads = 0
+
+  /// Takes a notice of a program.
+  func take(_ notice: kt_notice) {
+    if notice.ended != 0 { endedThreads += 1 } else { newSlots.append(Int(notice.slot)) }
+  }
 
   func append(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }

@@ -44,7 +44,8 @@ import Testing
         .entry(vcpu: 0, afterNanoseconds: 1000),
         .exit(0x0400_0001, afterNanoseconds: 10), .entry(vcpu: 0, afterNanoseconds: 2000),
       ], like: sample)
-    #expect(report.rows.map(\.name) == ["UNKNOWN", "UNKNOWN"])
+    // a row each, or, in newer versions of perf, one for both
+    #expect(Set(report.rows.map(\.name)) == ["UNKNOWN"] && report.totalSamples == 2)
     #expect(ours.finished == report.totalSamples)
   }
 

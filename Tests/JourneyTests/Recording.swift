@@ -38,6 +38,12 @@ struct Recording {
     Dictionary(evidence.ledger.vcpus.map { ($0.tid, $0.accounts.reduce(0) { $0 + $1.exits }) }, uniquingKeysWith: +)
   }
 
+  /// The same of some threads.
+  func exits(of threads: some Sequence<UInt32>) -> [UInt32: UInt64] {
+    let wanted = Set(threads)
+    return exitsByThread.filter { wanted.contains($0.key) }
+  }
+
   /// The part of wall time that no state accounts for; 0 where the partition is exact.
   var residualNanoseconds: UInt64 {
     evidence.ledger.vcpus.reduce(0) { sum, vcpu in

@@ -2,7 +2,6 @@
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kvmtax-lab")
@@ -121,11 +120,3 @@ def fetch(given, folder):
     kernel = folder if given else unpacked(package(kernel_name()), KERNEL_FILES)
     busybox = unpacked(package("busybox-static"), ("./bin/*", "*/bin/busybox"))
     return kernel, busybox
-
-
-def forget_old(keep):
-    """Removes what earlier kernels left in the cache."""
-    for name in os.listdir(CACHE):
-        path = os.path.join(CACHE, name)
-        if not any(path.startswith(kept) for kept in keep):
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)

@@ -111,7 +111,10 @@ public struct PrintedEvent: Equatable, Sendable {
     while tidStart > 0, isDigit(tidStart - 1) { tidStart -= 1 }
     guard tidStart < tidEnd, let tid = UInt32(exactly: number(at: tidStart).value) else { return nil }
     let (cpu, cpuEnd) = number(at: bracket + 1)
-    let (seconds, point) = number(at: skipBlanks(cpuEnd + 1))
+    // newer versions of trace-cmd print flags beside the CPU: "[001]-0x1"
+    var flagsEnd = cpuEnd + 1
+    while flagsEnd < line.count, line[flagsEnd] != 32 { flagsEnd += 1 }
+    let (seconds, point) = number(at: skipBlanks(flagsEnd))
     let (fraction, colon) = number(at: point + 1)
     guard colon == point + 10, colon < line.count, line[colon] == UInt8(ascii: ":") else { return nil }
     var start = skipBlanks(colon + 1)
@@ -293,23 +296,25 @@ public enum PerfOracle {
       in: try Tool.data(["perf", "script", "--ns", "--force", "-F", "comm,tid,cpu,time,event,trace", "-i", file]))
   }
 
-  private static func reason(in text: String) -> String? {
+  static func reason(in text: String) -> String? {
     text.withCString { start in
       guard let name = strstr(start, "reason ").map({ $0 + 7 }), let end = strstr(name, " rip ") else { return nil }
       return String(decoding: UnsafeRawBufferPointer(start: name, count: end - name), as: UTF8.self)
     }
   }
 
-  /// Exits, finished exits and handled time in ns by the reason's printed name, from `perf script`'s lines.
+  /// Exits, finished exits and handled time in ns by the reason's number, from `perf script`'s lines, which print names.
   public static func pairedEvents(
-    _ file: String, ignoringThreadsBeforeFirstEntry: Bool = false
-  ) throws -> [String: OracleCount] {
-    var pairing = OraclePairing<String>(ignoringThreadsBeforeFirstEntry: ignoringThreadsBeforeFirstEntry)
+    _ file: String, _ names: PerfReasonNames, ignoringThreadsBeforeFirstEntry: Bool = false
+  ) throws -> [UInt32: OracleCount] {
+    var pairing = OraclePairing<UInt32>(ignoringThreadsBeforeFirstEntry: ignoringThreadsBeforeFirstEntry)
     for event in try events(file) {
       switch event.name {
       case "kvm_exit":
         // "vcpu 0 reason EPT_VIOLATION rip 0x1000 …", before 5.10 "reason … rip …"
-        guard let reason = PerfOracle.reason(in: event.text) else { continue }
+        guard let name = PerfOracle.reason(in: event.text), let reason = names.number(ofScriptName: name) else {
+          throw SampleError(text: "perf printed an exit of unknown reason: \(event.text)")
+        }
         pairing.exit(tid: event.tid, key: reason, nanoseconds: event.nanoseconds)
       case "kvm_entry": pairing.entry(tid: event.tid, nanoseconds: event.nanoseconds)
       default: continue

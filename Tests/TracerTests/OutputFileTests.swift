@@ -7,8 +7,9 @@ import TestSupport
 
 @Suite struct OutputFileTests {
   private func found(_ path: String, force: Bool = false) -> String? {
-    do {
-      close(try OutputFile.create(path, force: force))
+    do throws(InputError) {
+      let file = try OutputFile(path, force: force)
+      try file.putInPlace()
       return nil
     } catch { return error.found }
   }
@@ -29,6 +30,28 @@ import TestSupport
     #expect(try String(contentsOfFile: folder.file("a"), encoding: .utf8) == "")
   }
 
+  @Test func `A file that force would replace is kept until the recording begins`() throws {
+    let folder = try ScratchFolder()
+    try Data("precious".utf8).write(to: URL(filePath: folder.file("a")))
+    let file = try OutputFile(folder.file("a"), force: true)
+    #expect(try String(contentsOfFile: folder.file("a"), encoding: .utf8) == "precious")
+    file.discard()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["a"])
+    #expect(try String(contentsOfFile: folder.file("a"), encoding: .utf8) == "precious")
+  }
+
+  @Test func `Only our own file is taken away, and one that has gone is missed`() throws {
+    let folder = try ScratchFolder()
+    let file = try OutputFile(folder.file("a"), force: false)
+    #expect(file.isInPlace)
+    #expect(rename(folder.file("a"), folder.file("b")) == 0)
+    #expect(!file.isInPlace)
+    try Data("another's".utf8).write(to: URL(filePath: folder.file("a")))
+    #expect(!file.isInPlace)
+    file.discard()
+    #expect(try String(contentsOfFile: folder.file("a"), encoding: .utf8) == "another's")
+  }
+
   @Test(arguments: [true, false]) func `No symbolic link is followed, whatever it points at`(force: Bool) throws {
     let folder = try ScratchFolder()
     try Data("precious".utf8).write(to: URL(filePath: folder.file("target")))
@@ -44,6 +67,8 @@ import TestSupport
     let folder = try ScratchFolder()
     #expect(found(folder.path, force: true) != nil)
     #expect(found(folder.file("no/such/folder")) != nil)
+    #expect(found(folder.path + "/") != nil)
+    #expect(found("..", force: true) != nil)
   }
 
   @Test func `The default name sorts by time`() {

@@ -13,7 +13,7 @@ import TestSupport
     let capacity = Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 1)
     let session = try Session(
       attach: attach, layouts: layouts, capacity: capacity, groups: RingGroups(cpuCount: 2, nodes: []), proxy: proxy,
-      processes: [], onNotice: {}, onRecord: { _, _ in })
+      processes: [], onNotice: { _ in }, onRecord: { _, _ in })
     #expect(session.programs.count >= 3)
     try session.start()
     _ = session.stop()
@@ -24,7 +24,7 @@ import TestSupport
     let session = try Session(
       attach: .tp, layouts: try Layouts(tracefs: tracefs, proxy: true),
       capacity: Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 0),
-      groups: RingGroups(cpuCount: 2, nodes: []), proxy: true, processes: [], onNotice: {}, onRecord: { _, _ in })
+      groups: RingGroups(cpuCount: 2, nodes: []), proxy: true, processes: [], onNotice: { _ in }, onRecord: { _, _ in })
     #expect(session.beat() == nil)
     #expect(session.beat() == nil)
     let epoch = session.control.pointee.epoch

@@ -21,6 +21,13 @@ import Testing
     }
   }
 
+  @Test(arguments: [512 << 20, 1 << 30, 2 << 30, 4 << 30, 64 << 30] as [UInt64])
+  func `A small host has fewer threads, but each with as many accounts`(memory: UInt64) {
+    let capacity = Capacity(pidMax: 4_194_304, memoryBytes: memory, vcpus: 8, ringGroups: 0)
+    #expect(capacity.rows == capacity.slots * 8)
+    #expect(capacity.kernelBytes <= max(memory / 32, 24 << 20))
+  }
+
   @Test func `CPUs share a ring in groups of at most eight of one node`() {
     let groups = RingGroups(cpuCount: 24, nodes: [Array(0..<12), Array(12..<24)])
     #expect(groups.count == 4)

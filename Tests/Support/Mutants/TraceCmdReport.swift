@@ -164,7 +164,9 @@ private struct TraceCmdLine {
       return
     }
     let words = line[..<name].split(separator: UInt8(ascii: " "))
-    guard words.count >= 3, let cpu = TraceCmdLine.number(words[words.count - 2].dropFirst().dropLast()),
+    guard words.count >= 3,
+      // newer versions print flags after it: "[001]-0x1"
+      let cpu = TraceCmdLine.number(words[words.count - 2].dropFirst().prefix { $0 != UInt8(ascii: "]") }),
       let time = words.last, let dash = words[words.count - 3].lastIndex(of: UInt8(ascii: "-")),
       let thread = TraceCmdLine.number(words[words.count - 3][(dash + 1)...]),
       let point = time.firstIndex(of: UInt8(ascii: ".")), time.endIndex - point == 10,
