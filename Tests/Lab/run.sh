@@ -9,6 +9,11 @@ exits=events/kvm/kvm_exit
 # kernel that was built without histograms writes the events themselves.
 histogram='hist:keys=common_pid,exit_reason:size=4096'
 [ -e "$tracing/$exits/hist" ] || mkdir "$tracing/instances/witness"
+# Names of threads are not needed, and noting them would patch the scheduler's code at every turn: not the strong side
+# of emulated CPUs.
+for option in "$tracing/options/record-cmd" "$tracing"/instances/*/options/record-cmd; do
+	[ ! -e "$option" ] || echo 0 >"$option"
+done
 
 begin_witness() {
 	if [ -e "$tracing/$exits/hist" ]; then
