@@ -37,7 +37,7 @@ dist: build ## pack dist/kvmtax-VERSION-linux-x86_64.tar.gz, which needs no Swif
 	@Packaging/dist.sh $(PROGRAMS) $(DIST)
 
 lab-smoke: dist ## boot a KVM host under emulation and compare the tracer's counts with its guest's
-	@python3 Tests/Lab/smoke.py $(DIST).tar.gz
+	@python3 -B Tests/Lab/smoke.py $(DIST).tar.gz
 
 lab: lab-smoke ## all of the lab
 
