@@ -16,7 +16,7 @@ PACKAGES := libbpf-dev libelf-dev libtraceevent-dev libzstd-dev zlib1g-dev pkg-c
 	trace-cmd linux-perf e2fsprogs zstd \
 	qemu-system-x86 seabios python3
 
-.PHONY: help setup build test dist lab lab-smoke demo clean
+.PHONY: help setup build test dist install lab lab-smoke demo bench clean
 
 help: ## this list
 	@echo "kvmtax $(VERSION)"
@@ -36,6 +36,13 @@ test: setup ## everything: unit, sample and live tests, the tarball, the lab
 dist: build ## pack dist/kvmtax-VERSION-linux-x86_64.tar.gz, which needs no Swift
 	@Packaging/dist.sh $(PROGRAMS) $(DIST)
 
+PREFIX ?= /usr/local
+
+install: ## unpack what make dist packed into PREFIX (/usr/local); for root: sudo make install
+	@test -f $(DIST).tar.gz || { echo "Run 'make dist' first, as the user who has Swift." >&2; exit 3; }
+	@tar -xzf $(DIST).tar.gz -C $(PREFIX) --strip-components=1 --no-same-owner --wildcards '*/bin/*' '*/libexec/*'
+	@echo "installed $(PREFIX)/bin/kvmtax"
+
 lab-smoke: dist ## boot a KVM host under emulation and compare the tracer's counts with its guest's
 	@python3 -B Tests/Lab/smoke.py $(DIST).tar.gz
 
@@ -43,6 +50,10 @@ lab: lab-smoke ## all of the lab
 
 demo: build ## reports on the bundled traces; as root on a KVM host, also on a guest that runs now
 	@Packaging/demo.sh $(PROGRAMS)
+
+bench: setup ## exits/s and ns per exit of each way into a report, beside perf and trace-cmd
+	@Packaging/quietly.sh swift build -c release --package-path Benchmarks
+	@Benchmarks/.build/release/Bench Samples
 
 clean: ## remove what was built here
 	rm -rf .build dist

@@ -12,7 +12,7 @@ done
 
 echo
 if [ "$(id -u)" -ne 0 ]; then
-	echo "Recording live needs root: sudo make demo"
+	echo 'Recording live needs root: sudo env PATH="$PATH" make demo'
 	exit 0
 fi
 place=$(mktemp -d)
