@@ -148,14 +148,20 @@ public struct TracedThread: Equatable, Sendable, Entry {
   public var vcpu: UInt32?
   /// The thread's name; untrusted text.
   public var comm: String
+  /// When its process started, as `TracedProcess.startNanoseconds`; 0: not known. A pid can come twice.
+  public var processStartNanoseconds: UInt64
 
   /// One thread.
-  public init(thread: UInt32, tid: UInt32, tgid: UInt32, vcpu: UInt32? = nil, comm: String = "") {
+  public init(
+    thread: UInt32, tid: UInt32, tgid: UInt32, vcpu: UInt32? = nil, comm: String = "",
+    processStartNanoseconds: UInt64 = 0
+  ) {
     self.thread = thread
     self.tid = tid
     self.tgid = tgid
     self.vcpu = vcpu
     self.comm = comm
+    self.processStartNanoseconds = processStartNanoseconds
   }
 
   static var type: BlockType { .threads }
@@ -166,6 +172,7 @@ public struct TracedThread: Equatable, Sendable, Entry {
     bytes.append(UInt64(tgid))
     bytes.append(vcpu.map { UInt64($0) + 1 } ?? 0)
     bytes.append(comm)
+    if processStartNanoseconds != 0 { bytes.append(processStartNanoseconds) }
   }
 
   init(reading entry: inout ByteReader) {
@@ -175,6 +182,7 @@ public struct TracedThread: Equatable, Sendable, Entry {
     let vcpu = entry.number()
     self.vcpu = vcpu == 0 ? nil : UInt32(exactly: vcpu - 1)
     comm = entry.text()
+    processStartNanoseconds = entry.isAtEnd ? 0 : entry.number()
   }
 }
 

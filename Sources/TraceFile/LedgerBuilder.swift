@@ -8,7 +8,13 @@ struct LedgerBuilder {
   /// When the programs went quiet, in order.
   private let quietGaps: [UInt64]
   private let endNanoseconds: UInt64
-  private var vmIndex: [UInt32: Int] = [:]
+  /// A process: a pid can come again with another start time.
+  private struct Process: Hashable {
+    var pid: UInt32
+    var startNanoseconds: UInt64
+  }
+
+  private var vmIndex: [Process: Int] = [:]
   private var tgids: [UInt32: UInt32] = [:]
   private var vcpus: [(pid: UInt32, vcpu: VCPU)] = []
   private var partialHistograms: UInt64 = 0
@@ -78,26 +84,30 @@ struct LedgerBuilder {
     for thread in threads { known[thread.thread] = thread }
     for (pid, vcpu) in vcpus {
       var vcpu = vcpu
-      var pid = pid
+      var process = Process(pid: pid, startNanoseconds: 0)
       if let thread = known[vcpu.thread] {
         vcpu.name = thread.comm.isEmpty ? nil : thread.comm
         if vcpu.index == nil { vcpu.index = thread.vcpu.map(Int.init) }
         if vcpu.tid == 0 { vcpu.tid = thread.tid }
-        if pid == 0 { pid = thread.tgid }
+        if pid == 0 { process.pid = thread.tgid }
+        process.startNanoseconds = thread.processStartNanoseconds
       }
-      if let index = vmIndex[pid] {
+      if let index = vmIndex[process] {
         ledger.vms[index].vcpus.append(vcpu)
       } else {
-        vmIndex[pid] = ledger.vms.count
-        var vm = VirtualMachine(pid: pid)
+        vmIndex[process] = ledger.vms.count
+        var vm = VirtualMachine(pid: process.pid)
         vm.vcpus.append(vcpu)
         ledger.vms.append(vm)
       }
     }
     for process in processes {
-      guard let index = vmIndex[process.pid] else { continue }
-      ledger.vms[index].name = process.name
-      ledger.vms[index].vmid = process.vmid.map(Int.init)
+      // threads whose process's start is not known have the name that came last
+      for start in Set([process.startNanoseconds, 0]) {
+        guard let index = vmIndex[Process(pid: process.pid, startNanoseconds: start)] else { continue }
+        ledger.vms[index].name = process.name
+        ledger.vms[index].vmid = process.vmid.map(Int.init)
+      }
     }
     ledger.sort()
   }

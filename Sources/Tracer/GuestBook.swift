@@ -26,11 +26,12 @@ struct GuestBook {
       guard serial != 0, threadInSlot[number] != serial else { continue }
       threadInSlot[number] = serial
       let slot = table.slots[number]
+      if let process = process(slot.tgid) { newProcesses.append(process) }
       newThreads.append(
         TracedThread(
           thread: serial, tid: slot.tid, tgid: slot.tgid,
-          vcpu: slot.vcpu == UInt16(KT_NO_VCPU) ? nil : UInt32(slot.vcpu), comm: text(of: slot.comm)))
-      if let process = process(slot.tgid) { newProcesses.append(process) }
+          vcpu: slot.vcpu == UInt16(KT_NO_VCPU) ? nil : UInt32(slot.vcpu), comm: text(of: slot.comm),
+          processStartNanoseconds: guests[slot.tgid]?.startNanoseconds ?? 0))
     }
   }
 
@@ -48,7 +49,7 @@ struct GuestBook {
     named[pid] = start ?? 0
     guard let guest = guests[pid] else { return TracedProcess(pid: pid) }
     return TracedProcess(
-      pid: pid, startNanoseconds: guest.startTicks &* UInt64(1_000_000_000 / max(sysconf(Int32(_SC_CLK_TCK)), 1)),
+      pid: pid, startNanoseconds: guest.startNanoseconds,
       name: guest.name, vmid: guest.vmid.flatMap { UInt32(exactly: $0) })
   }
 }

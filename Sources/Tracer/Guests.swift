@@ -6,6 +6,8 @@ struct GuestProcess: Equatable {
   var pid: UInt32
   /// Field 22 of /proc/PID/stat, in clock ticks since boot: a pid with another start time is another process.
   var startTicks: UInt64
+  /// The same in ns.
+  var startNanoseconds: UInt64 { startTicks &* UInt64(1_000_000_000 / max(sysconf(Int32(_SC_CLK_TCK)), 1)) }
   /// QEMU's `-name`, else the process's name; untrusted.
   var name: String?
   /// Proxmox's number (QEMU's `-id`).

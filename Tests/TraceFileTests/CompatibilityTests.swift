@@ -146,7 +146,8 @@ import Testing
   }
 
   @Test func entriesMayGrowAndShrink() throws {
-    let thread = TracedThread(thread: 3, tid: 40, tgid: 30, vcpu: 1, comm: "CPU 1/KVM")
+    let thread = TracedThread(
+      thread: 3, tid: 40, tgid: 30, vcpu: 1, comm: "CPU 1/KVM", processStartNanoseconds: 77)
     var longer = entry { thread.write(to: &$0) }
     longer.append(12345)
     longer.append("a later version's")

@@ -108,6 +108,30 @@ import Testing
     for slot in host.slots { #expect(exits[slot.thread] == slot.exits) }
   }
 
+  @Test func aPidThatComesAgainIsAnotherVM() throws {
+    let file = try ScratchFile()
+    let host = FakeHost(threads: 8)
+    host.run(nanoseconds: 1_000_000_000, exits: 100)
+    var writer = try TraceWriter(descriptor: file.descriptor, clocks: host.clocks)
+    try writer.append([
+      TracedProcess(pid: 30_000, startNanoseconds: 5, name: "first"),
+      TracedProcess(pid: 30_000, startNanoseconds: 6, name: "second"),
+    ])
+    let first = host.slots.filter { $0.tgid == 30_000 }.map(\.thread)
+    try writer.append(
+      first.enumerated().map {
+        TracedThread(thread: $1, tid: 1, tgid: 30_000, processStartNanoseconds: $0 == 0 ? 5 : 6)
+      })
+    var encoder = SnapshotEncoder()
+    host.snapshot(&encoder, .complete)
+    try encoder.write(to: &writer)
+    let vms = try readTrace(try MappedFile(path: file.path), using: .accounts).evidence.ledger.vms
+      .filter { $0.pid == 30_000 }
+    #expect(Set(vms.map(\.name)) == ["first", "second"])
+    #expect(vms.first { $0.name == "first" }?.vcpus.map(\.thread) == [first[0]])
+    #expect(vms.first { $0.name == "second" }?.vcpus.count == first.count - 1)
+  }
+
   /// Every thread and row of the host, exactly.
   private func check(_ ledger: Ledger, against host: FakeHost) {
     #expect(ledger.vcpus.count == host.threads)
