@@ -57,6 +57,7 @@ end $? "$lab"
 echo
 echo "Tests: ${tests:-no summary}"
 echo "Lab:"
+grep -E '^lab: the machine brought nothing out' "$lab"
 grep -E '^  (ok|FAILED) ' "$lab" || echo "  no result"
 if [ -n "$failed" ]; then
 	echo "make test: FAILED: ${failed#, }"

@@ -44,6 +44,14 @@ step() { # NAME COMMAND…
 	echo "lab: $step: $(cat "$step.status") at $(cut -d' ' -f1 /proc/uptime) s"
 }
 
+# A VM that exists from here to the end and does nothing meanwhile. With the first VM and after the last one KVM patches
+# the scheduler (preempt_notifier_key), and the emulator can go on running the old instructions for ever.
+mkfifo /hold
+"$tracer" guest --wait </hold >/held 2>&1 &
+held=$!
+exec 9>/hold
+until grep -q ready /held; do sleep 0.1; done
+
 step doctor "$kvmtax" doctor
 ls /sys/kernel/btf >btf
 for event in "$tracing"/events/kvm/*/format; do
@@ -66,6 +74,9 @@ while IFS='|' read -r name record guest; do
 	*--events*) step "$name.exits" "$kvmtax" report --using exits --format json "$name.kvmtax" ;;
 	esac
 done </lab/plan
+
+exec 9>&-
+wait "$held"
 
 # What of BPF is held or pinned when all is over.
 for descriptor in /proc/[0-9]*/fd/*; do
