@@ -38,8 +38,8 @@ public struct Replay: ~Copyable {
   private static let maximumCpu: UInt32 = 65_535
   /// Reasons of one thread, and rows of all: a damaged input must not take memory and time without end. What finds no
   /// row is counted in `overflowExits`.
-  private static let maximumReasons = 4096
-  private static let maximumRows = 400_000
+  private static let maximumReasons = 2048
+  private static let maximumRows = 1 << 17
   private static let pageCount = 1 << 20
   private static let pageSize = 1 << 12
   /// The first and last time seen, ns.
@@ -241,6 +241,7 @@ public struct Replay: ~Copyable {
   /// The ledger of everything taken so far; each thread is observed from its first event to its last.
   public func ledger() -> Ledger {
     var ledger = Ledger()
+    var placeOfVM: [UInt32: Int] = [:]
     for number in 0..<threadCount {
       // a thread that never entered or left a guest is no vCPU
       guard slots[number].exits > 0 || slots[number].entries > 0 else { continue }
@@ -261,7 +262,15 @@ public struct Replay: ~Copyable {
         account.open = 1
         vcpu.accounts.append(account)
       }
-      ledger.add(vcpu, pid: slots[number].tgid)
+      let pid = slots[number].tgid
+      if let place = placeOfVM[pid] {
+        ledger.vms[place].vcpus.append(vcpu)
+      } else {
+        placeOfVM[pid] = ledger.vms.count
+        var vm = VirtualMachine(pid: pid)
+        vm.vcpus.append(vcpu)
+        ledger.vms.append(vm)
+      }
     }
     ledger.sort()
     return ledger

@@ -135,6 +135,8 @@ struct PerfIdTable {
   private var keys: [UInt64] = [UInt64](repeating: 0, count: 64)
   private var values: [UInt16] = [UInt16](repeating: 0, count: 64)
   private var count = 0
+  /// Drawn anew each time, so that no file can be made to collide.
+  private let multiplier = UInt64.random(in: 0...UInt64.max) | 1
 
   /// Id 0 is perf's own; it is never entered.
   mutating func insert(_ id: UInt64, _ attribute: Int) {
@@ -158,7 +160,7 @@ struct PerfIdTable {
   }
 
   @inline(__always) private func place(of id: UInt64) -> Int {
-    var place = Int(truncatingIfNeeded: (id &* 0x9e37_79b9_7f4a_7c15) >> 32) & (keys.count - 1)
+    var place = Int(truncatingIfNeeded: (id &* multiplier) >> 32) & (keys.count - 1)
     while keys[place] != 0, keys[place] != id { place = (place + 1) & (keys.count - 1) }
     return place
   }

@@ -28,8 +28,11 @@ struct PerfOrder {
     if nanoseconds > youngest, nanoseconds != .max { youngest = nanoseconds }
   }
 
-  /// Takes an event; true when too many are waiting.
-  @inline(__always) mutating func add(_ event: kt_event) -> Bool {
+  /// Takes an event; true when too many are waiting. A time of all ones, perf's word for none, would wait for ever behind
+  /// every round: it counts as the youngest so far.
+  @inline(__always) mutating func add(_ recorded: kt_event) -> Bool {
+    var event = recorded
+    if event.time_ns == .max { event.time_ns = youngest }
     if let last = keys.last, event.time_ns < last.nanoseconds { isSorted = false }
     keys.append(Key(nanoseconds: event.time_ns, index: UInt32(truncatingIfNeeded: events.count)))
     events.append(event)
@@ -42,13 +45,12 @@ struct PerfOrder {
     limit = youngest
   }
 
-  /// The older half by time.
+  /// The older half of those that wait, at least: a half of the time could be a single event.
   mutating func giveHalf(into batch: inout [kt_event]) {
+    guard !keys.isEmpty else { return }
     earlyFlushes &+= 1
     sort()
-    let oldest = keys.first?.nanoseconds ?? 0
-    let last = keys.last?.nanoseconds ?? 0
-    give(upTo: oldest + (last - oldest) / 2, into: &batch)
+    give(upTo: keys[keys.count / 2].nanoseconds, into: &batch)
   }
 
   /// Everything.

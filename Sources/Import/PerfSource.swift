@@ -42,10 +42,12 @@ struct PerfSource: EventSource {
 
   /// Attributes and formats are known: all in a file, one after the other in a pipe.
   private mutating func prepare() {
-    slots = header.attributes.map { attribute in
-      attribute.isTracepoint ? header.formats?.events.slot(id: attribute.config) ?? 0 : 0
-    }
+    slots = header.attributes.map(slot)
     trailer = header.attributes.first.map { PerfTrailerLayout($0) }
+  }
+
+  private func slot(of attribute: PerfAttribute) -> UInt8 {
+    attribute.isTracepoint ? header.formats?.events.slot(id: attribute.config) ?? 0 : 0
   }
 
   mutating func read(into batch: inout [kt_event]) {
@@ -130,7 +132,7 @@ struct PerfSource: EventSource {
         threadNames[tid] = threadNames[parent]
       }
     case PerfRecordType.attribute: takeAttribute(record.body)
-    case PerfRecordType.tracingData:
+    case PerfRecordType.tracingData where header.formats == nil:  // perf writes them once
       header.readFormats(record.payload, at: record.offset)
       prepare()
     case PerfRecordType.feature:
@@ -177,6 +179,7 @@ struct PerfSource: EventSource {
       let ids = body.part(at: UInt64(size), size: UInt64(body.count) - UInt64(size))
     else { return }
     header.add(attribute, ids: ids)
-    prepare()
+    // one by one: all anew for each would take time without end
+    if slots.isEmpty { prepare() } else if slots.count < header.attributes.count { slots.append(slot(of: attribute)) }
   }
 }

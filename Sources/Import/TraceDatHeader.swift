@@ -52,6 +52,8 @@ struct TraceDatHeader {
   var isComplete = true
   /// Keeps decompressed sections alive.
   var sections: [Decompressed] = []
+  /// Bytes that sections may still have: a file can point at one small section any number of times.
+  var sectionBudget = 128 << 20
 
   /// No machine has more; also bounds the memory for chunks.
   static let maximumCpus = 16_384
@@ -100,7 +102,7 @@ struct TraceDatHeader {
 
   /// "PID NAME" lines.
   mutating func readThreadNames(_ text: UnsafeRawBufferPointer) {
-    for line in text.split(separator: UInt8(ascii: "\n")).prefix(1 << 20) {
+    for line in text.split(separator: UInt8(ascii: "\n"), maxSplits: 1 << 20).prefix(1 << 20) {
       let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 1)
       guard parts.count == 2, let tid = UInt32(String(decoding: parts[0], as: UTF8.self)) else { continue }
       threadNames[tid] = String(decoding: parts[1].prefix(64), as: UTF8.self)

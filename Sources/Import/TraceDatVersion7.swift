@@ -166,11 +166,15 @@ extension TraceDatHeader {
     else { return nil }
     guard flags & 1 != 0 else {
       let place = cursor.position
-      return cursor.take(size).map { Section(id: id, offset: place, content: $0, end: place + $0.count) }
+      guard let content = cursor.take(size), content.count <= sectionBudget else { return nil }
+      sectionBudget -= content.count
+      return Section(id: id, offset: place, content: content, end: place + content.count)
     }
     guard let packed = cursor.u32(), let plain = cursor.u32(), plain > 0, plain <= TraceDatHeader.maximumSectionSize
     else { return nil }
     let place = cursor.position
+    guard Int(plain) <= sectionBudget else { return nil }
+    sectionBudget -= Int(plain)
     guard let source = cursor.take(packed),
       let content = Decompressed(source, size: Int(plain), compression: compression)
     else { return nil }

@@ -101,7 +101,9 @@ public struct ReportBuilder {
     let shortCount = reasons.count > ReportBuilder.shortest + 1 ? ReportBuilder.shortest : reasons.count
     return Report.Section(
       vcpuCount: vcpus.count, spanNanoseconds: span, wallNanoseconds: wall, headline: headline, states: times(states),
-      groups: groups(states, wall: wall, running: running, divided: vcpus.contains(where: \.haltIsDivided)),
+      groups: groups(
+        states, wall: wall, running: running, divided: vcpus.contains(where: \.haltIsDivided),
+        hasHandledHalt: reasons.contains { $0.isHalt && $0.handledNanoseconds > 0 }),
       exits: exits, exitsPerSecond: perSecond(exits, span), reasons: reasons,
       shortCount: shortCount,
       others: others(reasons.dropFirst(shortCount), span: span, running: running),
@@ -138,7 +140,9 @@ public struct ReportBuilder {
       virtMillisecondsPerSecond: share(virt, span).map { $0 * 1000 })
   }
 
-  private func groups(_ states: StateTimes, wall: UInt64, running: UInt64, divided: Bool) -> [Report.Group] {
+  private func groups(_ states: StateTimes, wall: UInt64, running: UInt64, divided: Bool, hasHandledHalt: Bool)
+    -> [Report.Group]
+  {
     func group(
       _ id: String, _ label: String, _ members: [State], isRunning: Bool = false, always: Bool = false,
       note: String? = nil
@@ -161,7 +165,8 @@ public struct ReportBuilder {
       group("poll", "halt: polling", [.haltPoll], note: "host cost, not overhead"),
       group(
         "idle", "halt (idle)", [.haltWait], always: true,
-        note: states[.haltWait] == 0 ? nil : divided ? "waiting" : "undivided: all of HLT"),
+        note: states[.haltWait] == 0
+          ? nil : divided ? "waiting" : hasHandledHalt ? "undivided" : "undivided: all of HLT"),
       group("stopped", "stopped", [.stopped]),
       group("unknown", "unknown", [.unknown], always: true),
     ].compactMap(\.self)
@@ -292,10 +297,15 @@ public struct ReportBuilder {
         "No scheduler events: \(qemu)what the host ran in between counts as what the vCPU was doing then.")
     }
     let halting = vcpus.filter { $0.accounts.contains(where: \.isHalt) }
-    if halting.contains(where: { !$0.haltIsDivided }) {
+    let undivided = halting.filter { !$0.haltIsDivided }
+    if !undivided.isEmpty {
+      // a recording can have HLT's time in user space apart, and the table then shows it as handling
+      let isHandled = undivided.contains { vcpu in
+        vcpu.accounts.contains { $0.isHalt && virtualization($0.states) > 0 }
+      }
       merged.append(
-        "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, none as overhead."
-      )
+        "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, "
+          + (isHandled ? "but for what 'handling' shows in the table." : "none as overhead."))
     }
     return merged
   }

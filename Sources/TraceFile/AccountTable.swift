@@ -5,7 +5,7 @@ import CKvmtax
 /// because the numbers of threads and reasons in a file are whatever the file says.
 struct AccountTable: ~Copyable {
   /// Neither threads nor rows grow beyond this.
-  static let limit = 1 << 18
+  static let limit = 1 << 17
 
   private(set) var slots: UnsafeMutablePointer<kt_slot>
   private(set) var slotCount = 0

@@ -44,6 +44,22 @@ import Testing
     #expect(report.trust.merged.contains { $0.hasPrefix("HLT undivided") })
   }
 
+  @Test func aHaltThatTheTableShowsAsHandledIsNotSaidToBeAllIdle() throws {
+    var scene = Scene()
+    var thread = Scene.Thread(tid: 10, pid: 9, index: 0)
+    scene.entry(&thread)
+    scene.halt(&thread, guest: 10_000, wait: 100_000)
+    var evidence = scene.evidence()
+    for place in evidence.ledger.vms[0].vcpus[0].accounts.indices {
+      let total = evidence.ledger.vms[0].vcpus[0].accounts[place].totalNanoseconds
+      evidence.ledger.vms[0].vcpus[0].accounts[place].states = StateTimes()
+      evidence.ledger.vms[0].vcpus[0].accounts[place].states[.qemu] = total
+    }
+    let report = try ReportBuilder(evidence).report()
+    #expect(!report.trust.merged.contains { $0.contains("none as overhead") })
+    #expect(!report.totals.groups.contains { $0.note == "undivided: all of HLT" })
+  }
+
   @Test func pollingDoesNotMoveTheHeadline() throws {
     func report(polled: Bool) throws -> Report {
       var scene = Scene()
