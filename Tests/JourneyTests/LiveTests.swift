@@ -80,11 +80,11 @@ import TraceFile
 
   @Test func `A tracer stopped for 15 s costs no count that is not declared`() throws {
     let folder = try ScratchFolder()
-    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4000", "--rate", "200"])
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4600", "--rate", "200"])
+    let tracer = try record(["-d", "60"], to: folder.file("a"))
+    #expect(Program.wait(seconds: 20) { tracer.errorsSoFar.contains("Recording") })
     // ends 14 s from now, while the programs are quiet
     let short = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2800", "--rate", "200"])
-    let tracer = try record(["-d", "60"], to: folder.file("a"))
-    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
     usleep(1_500_000)
     tracer.signal(SIGSTOP)
     usleep(15_000_000)
@@ -120,9 +120,9 @@ import TraceFile
 
   @Test func `After SIGKILL the file is readable and nothing stays in the kernel`() throws {
     let folder = try ScratchFolder()
-    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "400"])
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "4000", "--rate", "400"])
     let tracer = try record(["--interval", "200ms", "--events"], to: folder.file("a"))
-    let hasCounted = Program.wait(seconds: 10) {
+    let hasCounted = Program.wait(seconds: 20) {
       guard let recording = try? Recording(folder.file("a")) else { return false }
       return !recording.exitsByThread.isEmpty
     }
@@ -140,14 +140,14 @@ import TraceFile
     let counted = try #require(recording.exitsByThread[guests[0].vcpus[0].tid])
     #expect(counted > 0 && counted < guests[0].vcpus[0].returns)
     // programs go with the last reference, which the kernel drops soon after
-    #expect(Program.wait(seconds: 10) { loadedPrograms().isDisjoint(with: programs) })
+    #expect(Program.wait(seconds: 20) { loadedPrograms().isDisjoint(with: programs) })
   }
 
   @Test func `A full disk ends the recording with a whole file that says so`() throws {
     let folder = try ScratchFolder()
     #expect(mount("tmpfs", folder.path, "tmpfs", 0, "size=4m") == 0)
     defer { umount(folder.path) }
-    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "200000"])
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "1000000000"])
     let outcome = try record(["--events"], to: folder.file("a")).finish()
     #expect(outcome.status == 3)
     #expect(outcome.errors.contains("No space left"), "\(outcome.errors)")
@@ -169,7 +169,7 @@ import TraceFile
     let tracer = try record(
       ["--events", "--ring-size", "64KiB"], to: folder.file("a"),
       command: guest("--immediate-exit", "60000", "--vcpus", "2"))
-    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+    #expect(Program.wait(seconds: 20) { tracer.errorsSoFar.contains("Recording") })
     usleep(200_000)
     tracer.signal(SIGSTOP)
     usleep(500_000)
@@ -193,7 +193,7 @@ import TraceFile
     let tracer = try record(
       [], to: folder.file("a"),
       command: ["/bin/sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"])
-    #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+    #expect(Program.wait(seconds: 20) { tracer.errorsSoFar.contains("Recording") })
     usleep(500_000)
     tracer.signal(SIGINT)
     let outcome = tracer.finish()
@@ -213,7 +213,7 @@ import TraceFile
           "-c", trap + "exec \"$@\"", "sh", "\(Program.folder)/kvmtax-tracer", "record", "--proxy", "-d", "3", "-o",
           folder.file("a"),
         ])
-      #expect(Program.wait(seconds: 10) { tracer.errorsSoFar.contains("Recording") })
+      #expect(Program.wait(seconds: 20) { tracer.errorsSoFar.contains("Recording") })
       usleep(300_000)
       tracer.signal(SIGHUP)
       #expect(tracer.finish().status == 0)
@@ -223,7 +223,7 @@ import TraceFile
 
   @Test func `The size limit ends the recording in order`() throws {
     let folder = try ScratchFolder()
-    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "400000"])
+    let load = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "1000000000"])
     let outcome = try record(["--events", "--max-size", "1M"], to: folder.file("a")).finish()
     load.signal(SIGKILL)
     _ = load.finish()
@@ -234,8 +234,8 @@ import TraceFile
 
   @Test func `Only the chosen process is recorded`() throws {
     let folder = try ScratchFolder()
-    let other = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "500"])
-    let chosen = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "2000", "--rate", "500"])
+    let other = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "1000000", "--rate", "500"])
+    let chosen = try Program("kvmtax-tracer", ["guest", "--immediate-exit", "1000000", "--rate", "500"])
     usleep(300_000)
     let outcome = try record(["-d", "1", "--pid", "\(chosen.pid)"], to: folder.file("a")).finish()
     #expect(outcome.status == 0, "\(outcome.errors)")
@@ -270,7 +270,7 @@ import TraceFile
   @Test func `A file that was removed meanwhile is not said to be written`() throws {
     let folder = try ScratchFolder()
     let tracer = try record(["-d", "2"], to: folder.file("a"))
-    #expect(Program.wait(seconds: 10) { access(folder.file("a"), F_OK) == 0 })
+    #expect(Program.wait(seconds: 20) { access(folder.file("a"), F_OK) == 0 })
     unlink(folder.file("a"))
     let outcome = tracer.finish()
     #expect(outcome.status == 3)
