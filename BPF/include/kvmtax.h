@@ -55,7 +55,6 @@ static inline void kt_forget_thread(__u32 *entry, __u32 slot_plus_one)
 
 /* Array members as pointers: Swift imports C arrays as tuples, which cannot be indexed. */
 static inline const __u64 *kt_slot_state_ns(const struct kt_slot *slot) { return slot->state_ns; }
-static inline const __u64 *kt_slot_exit_state_ns(const struct kt_slot *slot) { return slot->exit_state_ns; }
 static inline const __u64 *kt_row_state_ns(const struct kt_row *row) { return row->state_ns; }
 static inline const __u32 *kt_row_buckets(const struct kt_row *row) { return row->buckets; }
 static inline __u64 *kt_slot_mutable_state_ns(struct kt_slot *slot) { return slot->state_ns; }

@@ -22,7 +22,10 @@ public struct TextReport: Renderer {
     trust(report.trust, rung: report.capture.rung, on: &page)
     if report.vms.isEmpty {
       page.gap()
-      page.text("Either no VM ran, or this kernel never fires kvm_exit; 'kvmtax doctor' on the host tells which.")
+      page.text(
+        report.trust.damage.isEmpty
+          ? "Either no VM ran, or this kernel never fires kvm_exit; 'kvmtax doctor' on the host tells which."
+          : "What was recorded lies in the damaged part. Copy the file again, or record again.")
       return page.result
     }
     if report.vms.count > 1 { several(report, words, on: &page) } else { sections(report.vms, words, on: &page) }

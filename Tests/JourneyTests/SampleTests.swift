@@ -31,6 +31,19 @@ import TraceFile
     }
   }
 
+  @Test(arguments: traces) func `A trace cut before its first snapshot blames the cut, not the host`(name: String)
+    throws
+  {
+    let folder = try ScratchFolder()
+    let whole = try Data(contentsOf: URL(filePath: SampleFolder.path(name)))
+    let path = try folder.write(Array(whole.prefix(70_000)), to: name)
+    let outcome = try Program.run("kvmtax", ["report", path])
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    #expect(outcome.output.contains("damaged at byte"))
+    #expect(outcome.output.contains("Copy the file again"))
+    #expect(!outcome.output.contains("no VM ran"))
+  }
+
   @Test(arguments: traces) func `The report names the reasons as the recording kernel does`(name: String) throws {
     let outcome = try Program.run("kvmtax", ["report", SampleFolder.path(name)])
     #expect(outcome.status == 0, "\(outcome.errors)")
