@@ -1,91 +1,36 @@
-#define _GNU_SOURCE
 #include "tinyguest.h"
 
-#include <pthread.h>
-#include <unistd.h>
+// Where the assembler looks for what it shares with its host.
+#define AT(field, offset) _Static_assert(offsetof(struct kt_guest_page, field) == (offset), #field)
+AT(want, 0);
+AT(did, KT_PAGE_DID);
+AT(timer_tsc, KT_PAGE_TIMER_TSC);
+AT(spin_tsc, KT_PAGE_SPIN_TSC);
+AT(begin_tsc, KT_PAGE_BEGIN_TSC);
+AT(spun_tsc, KT_PAGE_SPUN_TSC);
+AT(deadline_tsc, KT_PAGE_DEADLINE_TSC);
+AT(oneshot_tsc, KT_PAGE_ONESHOT_TSC);
+AT(done, KT_PAGE_DONE);
+AT(next_page, KT_PAGE_NEXT_PAGE);
+AT(next_delayed, KT_PAGE_NEXT_DELAYED);
+AT(mmio, KT_PAGE_MMIO);
+AT(is_amd, KT_PAGE_IS_AMD);
+AT(has_irqchip, KT_PAGE_HAS_IRQCHIP);
+AT(tables, KT_PAGE_TABLES);
+AT(timer_ns, KT_PAGE_TIMER_NS);
+AT(ipi_target, KT_PAGE_IPI_TARGET);
+AT(ipi_first, KT_PAGE_IPI_FIRST);
+AT(fired, KT_PAGE_FIRED);
+AT(ticks_left, KT_PAGE_TICKS_LEFT);
+AT(ipis, KT_PAGE_IPIS);
+AT(own_rdmsr, KT_PAGE_OWN_RDMSR);
+AT(own_wrmsr, KT_PAGE_OWN_WRMSR);
+AT(own_out, KT_PAGE_OWN_OUT);
+AT(interrupts, KT_PAGE_INTERRUPTS);
 
-#define TEXT(x) #x
-#define NUMBER(x) TEXT(x)
-
-// The offsets of struct kt_guest_page as the assembler needs them: plain numbers, checked below.
-#define KINDS 9
-#define DONE 72
-#define NEXT_PAGE 76
-#define MMIO 80
-_Static_assert(KT_GUEST_KINDS == KINDS, "the assembler counts the kinds itself");
-_Static_assert(offsetof(struct kt_guest_page, did) == 4 * KINDS, "did");
-_Static_assert(offsetof(struct kt_guest_page, done) == DONE, "done");
-_Static_assert(offsetof(struct kt_guest_page, next_page) == NEXT_PAGE, "next_page");
-_Static_assert(offsetof(struct kt_guest_page, mmio) == MMIO, "mmio");
-_Static_assert(KT_GUEST_CPUID == 0 && KT_GUEST_PORT_OUT == 1 && KT_GUEST_PORT_IN == 2 && KT_GUEST_MMIO_WRITE == 3 &&
-	KT_GUEST_MMIO_READ == 4 && KT_GUEST_RDMSR == 5 && KT_GUEST_WRMSR == 6 && KT_GUEST_TOUCH == 7 && KT_GUEST_HALT == 8,
-	"the numbers below");
-
-#define WANT(kind) "4*" TEXT(kind) "(%ebp)"
-#define DID(kind) "4*(" NUMBER(KINDS) "+" TEXT(kind) ")(%ebp)"
-
-// Does one thing want[kind] times. %esi counts down and survives every body.
-#define TIMES(kind, body)                                                                                              \
-	"	mov " WANT(kind) ", %esi\n"                                                                                    \
-	"	test %esi, %esi\n"                                                                                             \
-	"	jz 2f\n"                                                                                                       \
-	"1:\n" body                                                                                                        \
-	"	incl " DID(kind) "\n"                                                                                          \
-	"	dec %esi\n"                                                                                                    \
-	"	jnz 1b\n"                                                                                                      \
-	"2:\n"
-
-// The first halt says "ready": code and data pages are mapped by then, so that what follows faults only where it means
-// to. The last one ends a lap; resumed, the guest begins the next. The MSR is IA32_PAT (0x277), which exits on Intel and on
-// AMD; what is written is its value at reset, so that nothing changes.
-__asm__(".section .rodata\n"
-	".code32\n"
-	"kt_guest_begin:\n"
-	"	incl " DID(8) "\n"
-	"	hlt\n"
-	"3:\n"
-	TIMES(0,
-		"	xor %eax, %eax\n"
-		"	xor %ecx, %ecx\n"
-		"	cpuid\n")
-	TIMES(1,
-		"	mov $" NUMBER(KT_GUEST_OUT_PORT) ", %edx\n"
-		"	mov $0x41, %al\n"
-		"	out %al, %dx\n")
-	TIMES(2,
-		"	mov $" NUMBER(KT_GUEST_IN_PORT) ", %edx\n"
-		"	in %dx, %al\n")
-	"	mov " NUMBER(MMIO) "(%ebp), %edi\n"
-	TIMES(3, "	mov %esi, (%edi)\n")
-	TIMES(4, "	mov 4(%edi), %eax\n")
-	"	mov $0x277, %ecx\n"
-	TIMES(5, "	rdmsr\n")
-	"	mov $0x00070406, %eax\n"
-	"	mov $0x00070406, %edx\n"
-	TIMES(6, "	wrmsr\n")
-	"	mov " NUMBER(NEXT_PAGE) "(%ebp), %edi\n"
-	TIMES(7,
-		"	movl $1, (%edi)\n"
-		"	add $4096, %edi\n")
-	"	mov %edi, " NUMBER(NEXT_PAGE) "(%ebp)\n"
-	"	mov " WANT(8) ", %esi\n"
-	"5:\n"
-	"	test %esi, %esi\n"
-	"	jz 6f\n"
-	"	incl " DID(8) "\n"
-	"	hlt\n"
-	"	dec %esi\n"
-	"	jmp 5b\n"
-	"6:\n"
-	"	movl $1, " NUMBER(DONE) "(%ebp)\n"
-	"	incl " DID(8) "\n"
-	"	hlt\n"
-	"	jmp 3b\n"
-	"kt_guest_end:\n"
-	".code64\n"
-	".text\n");
-
-extern const unsigned char kt_guest_begin[], kt_guest_end[];
+// In guest.S.
+extern const unsigned char kt_guest_begin[], kt_guest_end[], kt_guest_on_timer[], kt_guest_on_ipi[],
+	kt_guest_on_spurious[], kt_guest_on_exception[];
 
 const void *kt_guest_code(void)
 {
@@ -97,13 +42,22 @@ size_t kt_guest_code_size(void)
 	return (size_t)(kt_guest_end - kt_guest_begin);
 }
 
-int kt_guest_fork(void)
+uint32_t kt_guest_timer_handler(void)
 {
-	return fork();
+	return (uint32_t)(kt_guest_on_timer - kt_guest_begin);
 }
 
-int kt_guest_name_thread(const char *name)
+uint32_t kt_guest_ipi_handler(void)
 {
-	pthread_setname_np(pthread_self(), name);
-	return gettid();
+	return (uint32_t)(kt_guest_on_ipi - kt_guest_begin);
+}
+
+uint32_t kt_guest_spurious_handler(void)
+{
+	return (uint32_t)(kt_guest_on_spurious - kt_guest_begin);
+}
+
+uint32_t kt_guest_exception_handler(void)
+{
+	return (uint32_t)(kt_guest_on_exception - kt_guest_begin);
 }

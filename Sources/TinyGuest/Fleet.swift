@@ -1,7 +1,8 @@
 import CTinyGuest
 import Glibc
 
-/// Many tiny VMs, each in a forked process of its own as QEMU's are. All of them are ready before any begins.
+/// Many tiny VMs, each in a forked process of its own as QEMU's are: at once, where all of them are ready before any begins,
+/// or one after the other.
 struct Fleet {
   private let order: Order
 
@@ -26,11 +27,35 @@ struct Fleet {
 
   func run() -> Int32 {
     do throws(TinyGuestError) {
+      if let count = order.churn { return try churn(count) }
       return try lead()
     } catch {
       GuestCommand.write("guest: \(error)\n", to: 2)
       return 3
     }
+  }
+
+  /// Each is created when the one before is gone. The worst exit status.
+  private func churn(_ count: Int) throws(TinyGuestError) -> Int32 {
+    if order.waits { GuestCommand.waitForLine() }
+    var worst: Int32 = 0
+    for _ in 0..<count {
+      let pid = kt_guest_fork()
+      guard pid >= 0 else { throw TinyGuestError("fork", errno: errno) }
+      if pid == 0 {
+        exit(
+          GuestCommand.report(to: 1) { () throws(TinyGuestError) in try TinyGuest.run(order.workload) })
+      }
+      worst = max(worst, Self.exitStatus(pid))
+    }
+    return worst
+  }
+
+  /// Waits for the end of a process.
+  private static func exitStatus(_ pid: Int32) -> Int32 {
+    var status: Int32 = 0
+    while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+    return status & 0x7f == 0 ? (status >> 8) & 0xff : 3
   }
 
   private func lead() throws(TinyGuestError) -> Int32 {
@@ -58,10 +83,7 @@ struct Fleet {
     var waiting = members.count
     var byte: UInt8 = 0
     while waiting > 0, read(ready.reading, &byte, 1) == 1 { waiting -= 1 }
-    if order.waits, waiting == 0 {
-      GuestCommand.write("ready\n", to: 1)
-      while read(0, &byte, 1) == 1, byte != UInt8(ascii: "\n") {}
-    }
+    if order.waits, waiting == 0 { GuestCommand.waitForLine() }
     close(gate.writing)
     return collect(members)
   }
@@ -78,26 +100,19 @@ struct Fleet {
         GuestCommand.write(String(decoding: buffer[..<count], as: UTF8.self), to: 1)
       }
       close(member.output)
-      var status: Int32 = 0
-      while waitpid(member.pid, &status, 0) < 0, errno == EINTR {}
-      worst = max(worst, status & 0x7f == 0 ? (status >> 8) & 0xff : 3)
+      worst = max(worst, Self.exitStatus(member.pid))
     }
     return worst
   }
 
   private func follow(ready: Int32, gate: Int32, output: Int32) -> Int32 {
-    do throws(TinyGuestError) {
-      let result = try TinyGuest.run(order.workload) { _ in
+    GuestCommand.report(to: output) { () throws(TinyGuestError) in
+      try TinyGuest.run(order.workload) { _ in
         GuestCommand.write("+", to: ready)
         close(ready)
         var byte: UInt8 = 0
         while read(gate, &byte, 1) < 0, errno == EINTR {}
       }
-      GuestCommand.write(GuestCommand.json(result), to: output)
-      return 0
-    } catch {
-      GuestCommand.write("guest: \(error)\n", to: 2)
-      return 3
     }
   }
 }

@@ -6,23 +6,31 @@ struct Layout {
   /// What one last-level page table maps.
   static let blockBytes = 2 << 20
   static let mostVCPUs = 128
-  /// Code and counters lie apart, for kernels (5.10's) that map the 8 pages around a fault when the host has them.
+  /// The guest's own pages lie apart, for kernels (5.10's) that map the 8 pages around a fault when the host has them.
+  /// Tables (IDT and GDT) and stack are there with an interrupt controller only.
+  static let tablesOffset = 0
+  static let stackOffset = 0x8000
   static let codeOffset = 0x10000
   static let countersOffset = 0x18000
   static let freshOffset = 0x20000
   static let mostPages = (1 << 30 - 2 * blockBytes - freshOffset) / pageBytes
-  /// Code and counters.
-  static let ownPages = 2
+
+  static func ownPages(hasIrqchip: Bool) -> Int { hasIrqchip ? 4 : 2 }
 
   let memoryBytes: Int
   let strideBytes: Int
+  /// Pages that come late, behind the fresh ones.
+  let delayedOffset: Int
+  let delayedBytes: Int
 
-  init(vcpus: Int, freshPages: Int) throws(TinyGuestError) {
-    guard freshPages <= Self.mostPages else { throw Self.tooManyPages(asked: freshPages) }
-    let bytes = Self.freshOffset + freshPages * Self.pageBytes
+  init(vcpus: Int, freshPages: Int, delayedPages: Int = 0) throws(TinyGuestError) {
+    for pages in [freshPages, delayedPages] where pages > Self.mostPages { throw Self.tooManyPages(asked: pages) }
+    delayedOffset = Self.freshOffset + freshPages * Self.pageBytes
+    delayedBytes = delayedPages * Self.pageBytes
+    let bytes = delayedOffset + delayedBytes
     memoryBytes = (bytes + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes
     strideBytes = memoryBytes + Self.blockBytes
-    guard strideBytes * vcpus <= 1 << 30 else { throw Self.tooManyPages(asked: freshPages * vcpus) }
+    guard strideBytes * vcpus <= 1 << 30 else { throw Self.tooManyPages(asked: (freshPages + delayedPages) * vcpus) }
   }
 
   static func tooManyPages(asked: Int) -> TinyGuestError {

@@ -8,6 +8,9 @@ final class Rendezvous: @unchecked Sendable {
   private var finished = 0
   private var open = false
   private var stopped = false
+  private var failed = false
+  private var lapsGranted = 0
+  private var lapsClosed = false
 
   init() {
     pthread_mutex_init(mutex, nil)
@@ -47,9 +50,23 @@ final class Rendezvous: @unchecked Sendable {
     }
   }
 
-  func finish() {
+  /// Returns when all may go.
+  func waitOpen() { locked { while !open { pthread_cond_wait(changed, mutex) } } }
+
+  /// Whether a virtual CPU may begin its lap of this number (from 0). The first to ask decides for all: those that wait
+  /// for each other's interrupts have to do the same number of laps.
+  func grantLap(_ lap: Int, _ mayBegin: () -> Bool) -> Bool {
+    locked {
+      if lap < lapsGranted { return true }
+      if !lapsClosed, mayBegin() { lapsGranted = lap + 1 } else { lapsClosed = true }
+      return !lapsClosed
+    }
+  }
+
+  func finish(failed: Bool) {
     locked {
       finished += 1
+      if failed { self.failed = true }
       pthread_cond_broadcast(changed)
     }
   }
@@ -67,6 +84,12 @@ final class Rendezvous: @unchecked Sendable {
   /// False when the deadline (CLOCK_MONOTONIC) came first.
   func waitReady(_ count: Int, until deadline: timespec) -> Bool { wait(until: deadline) { ready >= count } }
   func waitFinished(_ count: Int, until deadline: timespec) -> Bool { wait(until: deadline) { finished >= count } }
+  /// The same, but also true when one of them failed: others may wait for it in vain.
+  func waitFinishedOrFailed(_ count: Int, until deadline: timespec) -> Bool {
+    wait(until: deadline) { failed || finished >= count }
+  }
+  /// Whether all are done, or told to stop.
+  func isOver(_ count: Int) -> Bool { locked { stopped || finished >= count } }
 
   private func wait(until deadline: timespec, _ condition: () -> Bool) -> Bool {
     pthread_mutex_lock(mutex)
@@ -77,25 +100,4 @@ final class Rendezvous: @unchecked Sendable {
     }
     return true
   }
-}
-
-/// CLOCK_MONOTONIC in seconds.
-func monotonicSeconds() -> Double {
-  var now = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &now)
-  return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
-}
-
-/// CLOCK_MONOTONIC in so many seconds.
-func deadline(inSeconds seconds: Double) -> timespec {
-  let at = monotonicSeconds() + max(0, min(seconds, 1e9))
-  return timespec(tv_sec: Int(at), tv_nsec: Int((at - at.rounded(.down)) * 1e9))
-}
-
-/// Sleeps until a moment of CLOCK_MONOTONIC; returns early when a signal comes.
-func sleep(untilMonotonicSeconds at: Double) {
-  let left = at - monotonicSeconds()
-  guard left > 0 else { return }
-  var span = timespec(tv_sec: Int(left), tv_nsec: Int((left - left.rounded(.down)) * 1e9))
-  nanosleep(&span, nil)
 }

@@ -8,11 +8,19 @@ final class VirtualCPU {
   private let run: UnsafeMutablePointer<kvm_run>
   private let runBytes: Int
   private let page: UnsafeMutablePointer<kt_guest_page>
+  private let spans: Workload.Spans
+  private let hasIrqchip: Bool
+  /// Frequency of the guest's TSC in kHz; nil where KVM does not tell it.
+  let tscKHz: Int?
+  private var spun = Measured()
+  private var slept = Measured()
   private var returns: [String: Int] = [:]
   // Apart from the dictionary: a turn takes microseconds.
   private var immediateExits = 0
 
-  init(_ machine: VirtualMachine, index: Int) throws(TinyGuestError) {
+  init(_ machine: VirtualMachine, index: Int, _ workload: Workload) throws(TinyGuestError) {
+    spans = workload.spans
+    hasIrqchip = machine.hasIrqchip
     runBytes = machine.runBytes
     let descriptor = try machine.control(kt_kvm_create_vcpu, "KVM_CREATE_VCPU", CInt(index))
     guard let mapped = mmap(nil, runBytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), mapped != MAP_FAILED
@@ -24,7 +32,11 @@ final class VirtualCPU {
     self.descriptor = descriptor
     run = mapped.bindMemory(to: kvm_run.self, capacity: 1)
     page = machine.page(index)
+    let frequency = ioctl(descriptor, kt_kvm_get_tsc_khz, 0)
+    tscKHz = frequency > 0 ? Int(frequency) : nil
     try setRegisters(machine, index: index)
+    if hasIrqchip { try makeRunnable() }
+    try setTSCSpans(workload)
   }
 
   deinit {
@@ -47,30 +59,46 @@ final class VirtualCPU {
     (segment.selector, segment.type) = (16, 3)
     (special.ds, special.es, special.fs, special.gs, special.ss) = (segment, segment, segment, segment, segment)
     special.cr0 |= 1
+    let tables = machine.layout.base(index) + Layout.tablesOffset
+    if hasIrqchip {
+      special.idt.base = UInt64(tables)
+      special.idt.limit = UInt16(InterruptTables.idtBytes - 1)
+      special.gdt.base = UInt64(tables + Int(KT_GUEST_GDT))
+      special.gdt.limit = UInt16(InterruptTables.gdtBytes - 1)
+    }
     try control(kt_kvm_set_sregs, "KVM_SET_SREGS", &special)
     var registers = kvm_regs()
     registers.rip = UInt64(machine.layout.base(index) + Layout.codeOffset)
     registers.rbp = UInt64(machine.layout.base(index) + Layout.countersOffset)
+    registers.rsp = UInt64(machine.layout.base(index) + Layout.stackOffset + Layout.pageBytes)
     registers.rflags = 2
     try control(kt_kvm_set_regs, "KVM_SET_REGS", &registers)
+  }
+
+  /// With an interrupt controller, virtual CPUs but the first would wait for a start-up IPI.
+  private func makeRunnable() throws(TinyGuestError) {
+    var state = kvm_mp_state()
+    state.mp_state = UInt32(KVM_MP_STATE_RUNNABLE)
+    try control(kt_kvm_set_mp_state, "KVM_SET_MP_STATE", &state)
+  }
+
+  private func setTSCSpans(_ workload: Workload) throws(TinyGuestError) {
+    guard let tscKHz else {
+      guard workload.count(.deadline) == 0, workload.count(.rdtscSpin) == 0 else {
+        throw TinyGuestError("deadline and rdtsc-spin need the frequency of the TSC; KVM_GET_TSC_KHZ does not tell it")
+      }
+      return
+    }
+    page.pointee.timer_tsc = UInt64(spans.timer) * UInt64(tscKHz) / 1000
+    page.pointee.spin_tsc = UInt64(spans.guestSpin) * UInt64(tscKHz) / 1000
   }
 
   private func control(_ request: UInt, _ name: String, _ argument: UnsafeMutableRawPointer) throws(TinyGuestError) {
     guard ioctl(descriptor, request, argument) >= 0 else { throw TinyGuestError(name, errno: errno) }
   }
 
-  /// How often the guest did each thing so far.
-  var did: [Deed: Int] {
-    withUnsafeBytes(of: page.pointee.did) { counters in
-      Dictionary(
-        uniqueKeysWithValues: Deed.allCases.map {
-          ($0, Int(counters.load(fromByteOffset: 4 * $0.rawValue, as: UInt32.self)))
-        })
-    }
-  }
-
-  /// Runs the guest until it halts. False when it was told to stop before.
-  func runToHalt(_ rendezvous: Rendezvous?) throws(TinyGuestError) -> Bool {
+  /// Runs the guest until it pauses: is ready, halts, or ends a lap. False when it was told to stop before.
+  func runToPause(_ rendezvous: Rendezvous?) throws(TinyGuestError) -> Bool {
     while true {
       guard ioctl(descriptor, kt_kvm_run, 0) >= 0 else {
         let code = errno
@@ -80,7 +108,9 @@ final class VirtualCPU {
         continue
       }
       switch Int32(bitPattern: run.pointee.exit_reason) {
-      case KVM_EXIT_IO: returns["io", default: 0] += 1
+      case KVM_EXIT_IO:
+        returns["io", default: 0] += 1
+        if try answerPort() { return true }
       case KVM_EXIT_MMIO: returns["mmio", default: 0] += 1
       case KVM_EXIT_HLT:
         returns["hlt", default: 0] += 1
@@ -90,11 +120,29 @@ final class VirtualCPU {
     }
   }
 
+  /// Does what the port stands for; whether the guest pauses.
+  private func answerPort() throws(TinyGuestError) -> Bool {
+    switch Int32(run.pointee.io.port) {
+    case KT_GUEST_SPIN_PORT: spun.add { spin(microseconds: spans.inSpin) }
+    case KT_GUEST_SLEEP_PORT: slept.add { sleep(microseconds: spans.inSleep) }
+    case KT_GUEST_CONTROL_PORT:
+      let offset = Int(run.pointee.io.data_offset)
+      guard offset < runBytes else { throw unexpectedReturn() }
+      let said = UnsafeRawPointer(run).load(fromByteOffset: offset, as: UInt8.self)
+      guard said == KT_GUEST_SAYS_PAUSED else {
+        throw TinyGuestError("the tiny guest took an exception: this KVM refuses something of its interrupt controller")
+      }
+      return true
+    default: break
+    }
+    return false
+  }
+
   /// One lap from one end to the next. False when it was told to stop before.
   func runLap(_ rendezvous: Rendezvous) throws(TinyGuestError) -> Bool {
     page.pointee.done = 0
     while page.pointee.done == 0 {
-      guard try runToHalt(rendezvous) else { return false }
+      guard try runToPause(rendezvous) else { return false }
     }
     return true
   }
@@ -112,6 +160,14 @@ final class VirtualCPU {
   /// Returns of KVM_RUN by reason.
   var kvmRun: [String: Int] {
     immediateExits > 0 ? returns.merging(["immediate": immediateExits]) { $1 } : returns
+  }
+
+  /// KVM's own statistics of it.
+  var statistics: [String: UInt64]? { KVMStatistics.read(vcpu: descriptor) }
+
+  /// What the guest counted, and what is measured by both.
+  var counts: GuestCounts {
+    GuestCounts(page.pointee, hasIrqchip: hasIrqchip, tscKHz: tscKHz, spun: spun, slept: slept)
   }
 
   private func unexpectedReturn() -> TinyGuestError {

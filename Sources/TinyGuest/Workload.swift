@@ -1,46 +1,10 @@
 import Glibc
 
-/// A thing that the guest does and counts, in the order in which it does them.
-public enum Deed: Int, CaseIterable, Sendable {
-  /// CPUID, leaf 0. Handled in the kernel.
-  case cpuid
-  /// One byte to port 0x3f8. Comes to user space.
-  case portOut
-  /// One byte from port 0x3fd. Comes to user space.
-  case portIn
-  /// Four bytes to an address without memory behind it. Comes to user space.
-  case mmioWrite
-  /// Four bytes from an address without memory behind it. Comes to user space.
-  case mmioRead
-  /// RDMSR of IA32_PAT. Handled in the kernel.
-  case rdmsr
-  /// WRMSR of IA32_PAT with its value at reset. Handled in the kernel.
-  case wrmsr
-  /// The first write to a page that neither guest nor host has touched before.
-  case touch
-  /// HLT. Comes to user space, because the VM has no interrupt controller; the guest is resumed at once.
-  case halt
-
-  /// The name in options and in JSON.
-  public var name: String {
-    switch self {
-    case .cpuid: "cpuid"
-    case .portOut: "out"
-    case .portIn: "in"
-    case .mmioWrite: "mmio-write"
-    case .mmioRead: "mmio-read"
-    case .rdmsr: "rdmsr"
-    case .wrmsr: "wrmsr"
-    case .touch: "touch"
-    case .halt: "hlt"
-    }
-  }
-}
-
 /// What a tiny VM shall do: exactly so many of each thing on every virtual CPU.
 public struct Workload: Sendable {
-  /// How often each deed is done in a lap. A deed that is absent is not done, but for HLT: the first one says "ready",
-  /// the last one ends the lap, so there are at least two in the first lap, and one less in each that follows.
+  /// How often each deed is done in a lap. A deed that is absent is not done, but for HLT: without an interrupt
+  /// controller the first one says "ready", the last one ends the lap, so there are at least two in the first lap, and
+  /// one less in each that follows.
   public var times: [Deed: Int]
   /// Virtual CPUs, each on a thread of its own.
   public var vcpus = 1
@@ -55,6 +19,29 @@ public struct Workload: Sendable {
   public var immediateExitsPerSecond: Double?
   /// The VM is given up when it has not finished by then.
   public var timeLimitSeconds: Double = 60
+  /// How long things last.
+  public var spans = Spans()
+  /// The process is stopped for so long (ms), once, soon after its virtual CPUs went to work.
+  public var stopMilliseconds: Int?
+  /// The CPU to which the threads of the virtual CPUs are bound.
+  public var pinnedCPU: Int?
+  /// A CPU on which another thread burns time while the virtual CPUs work.
+  public var competitorCPU: Int?
+
+  /// How long things last, in µs.
+  public struct Spans: Sendable, Equatable {
+    /// From arming a timer until it fires, or from tick to tick. KVM makes periods below 200 µs longer
+    /// (`min_timer_period_us`).
+    public var timer = 500
+    /// CPU time of `Deed.portInSpin`.
+    public var inSpin = 200
+    /// Sleep of `Deed.portInSleep`.
+    public var inSleep = 1000
+    /// Guest time of `Deed.rdtscSpin`.
+    public var guestSpin = 1000
+    /// Sleep of the thread that provides a page for `Deed.touchDelayed`.
+    public var fault = 2000
+  }
 
   /// A workload of so many deeds on one virtual CPU.
   public init(_ times: [Deed: Int] = [:], vcpus: Int = 1, laps: Int = 1) {
@@ -64,11 +51,17 @@ public struct Workload: Sendable {
   }
 
   func count(_ deed: Deed) -> Int {
-    deed == .halt ? max(2, times[.halt] ?? 2) : times[deed] ?? 0
+    guard deed == .halt else { return times[deed] ?? 0 }
+    return needsIrqchip ? 0 : max(2, times[.halt] ?? 2)
   }
+
+  /// Whether any deed wants interrupts.
+  var needsIrqchip: Bool { Deed.allCases.contains { $0.needsIrqchip && times[$0] ?? 0 > 0 } }
 
   /// Pages that one virtual CPU touches in all; with a time limit instead of laps, touching is not bounded.
   var freshPages: Int { count(.touch) * laps }
+  /// The same, of pages that come late.
+  var delayedPages: Int { count(.touchDelayed) * laps }
 
   func check() throws(TinyGuestError) {
     guard (1...Layout.mostVCPUs).contains(vcpus) else {
@@ -87,43 +80,30 @@ public struct Workload: Sendable {
     guard (1...most).contains(laps), (0...most).contains(immediateExits) else {
       throw TinyGuestError("laps are 1 to \(most), immediate exits 0 to \(most)")
     }
-    if seconds != nil, count(.touch) > 0 {
+    if seconds != nil, count(.touch) + count(.touchDelayed) > 0 {
       throw TinyGuestError("fresh pages are a number, not a duration: give laps instead of seconds")
     }
+    try checkInterrupts()
+    try checkSpans()
   }
-}
 
-/// What one virtual CPU did, as counted by its guest code, and what came to user space.
-public struct VCPUResult: Sendable {
-  /// Index within the VM.
-  public let index: Int
-  /// The thread that ran it.
-  public let tid: Int32
-  /// How often the guest did each thing, counted by the guest itself.
-  public let did: [Deed: Int]
-  /// Pages of the guest's own (code, counters) that faulted once each before it was ready: nested page faults beyond
-  /// those of `did`.
-  public let ownPages: Int
-  /// Returns of KVM_RUN by reason: io, mmio, hlt, intr.
-  public let kvmRun: [String: Int]
-}
+  private func checkInterrupts() throws(TinyGuestError) {
+    if count(.ipi) > 0, vcpus % 2 != 0 {
+      throw TinyGuestError("ipi: virtual CPUs answer each other in pairs, \(vcpus) cannot")
+    }
+    if needsIrqchip, times[.halt] != nil {
+      throw TinyGuestError("hlt: with timers or ipi, HLT waits in the kernel for an interrupt and cannot be asked for")
+    }
+  }
 
-/// What a tiny VM did.
-public struct Result: Sendable {
-  /// In the order of the virtual CPUs.
-  public let vcpus: [VCPUResult]
-
-  /// How often all virtual CPUs together did a thing.
-  public func did(_ deed: Deed) -> Int { vcpus.reduce(0) { $0 + ($1.did[deed] ?? 0) } }
-}
-
-/// Why a tiny VM could not run: one line, with the remedy where there is one.
-public struct TinyGuestError: Error, CustomStringConvertible, Sendable {
-  /// The line.
-  public let description: String
-
-  init(_ description: String) { self.description = description }
-
-  /// A system call that failed.
-  init(_ call: String, errno code: Int32) { self.init("\(call): \(String(cString: strerror(code)))") }
+  private func checkSpans() throws(TinyGuestError) {
+    let second = 1_000_000
+    for (name, span, most) in [
+      ("timer-us", spans.timer, second), ("spin-us", spans.inSpin, second), ("sleep-us", spans.inSleep, second),
+      ("guest-spin-us", spans.guestSpin, 10 * second), ("fault-us", spans.fault, second),
+      ("stop-ms", stopMilliseconds ?? 1, 60_000),
+    ] {
+      guard (1...most).contains(span) else { throw TinyGuestError("\(name): \(span) is not between 1 and \(most)") }
+    }
+  }
 }
