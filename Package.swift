@@ -75,7 +75,7 @@ let package = Package(
       dependencies: ["Attribution", "CKvmtax", "CZstd", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
       name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
-    .testTarget(name: "TinyGuestTests", dependencies: ["TinyGuest", "TestSupport"]),
+    .testTarget(name: "TinyGuestTests", dependencies: ["CTinyGuest", "TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",
       dependencies: ["Attribution", "CKvmtax", "Files", "TraceFile", "TestSupport"],

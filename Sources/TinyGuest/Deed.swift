@@ -17,7 +17,7 @@ public enum Deed: Int, CaseIterable, Sendable {
   case wrmsr
   /// KVM_HC_VAPIC_POLL_IRQ, by VMCALL or VMMCALL as the CPU's vendor has it. Handled in the kernel.
   case hypercall
-  /// PAUSE. Each exits where the CPU has no pause filter; where it has one, few or none do.
+  /// PAUSE. Whether each exits, few (through a filter that looks for loops) or none, is the CPU's and KVM's affair.
   case pause
   /// One byte from port 0x501, answered after the thread has spun for a known CPU time.
   case portInSpin

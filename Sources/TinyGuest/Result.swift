@@ -39,7 +39,7 @@ public struct ExitCounts: Sendable, Equatable {
   public var page = 0
   /// VMCALL or VMMCALL.
   public var hypercall = 0
-  /// PAUSE; see `Deed.pause`.
+  /// PAUSE: an upper bound; see `Deed.pause`.
   public var pause = 0
 
   /// Names in JSON, in order.

@@ -10,6 +10,8 @@ public enum Requirement: Sendable {
   case bpf
   /// A `/dev/kvm` that opens.
   case kvm
+  /// A CPU that traps hypercalls.
+  case hypercalls
   /// An installed program.
   case tool(String)
   /// Linux of at least this version.
@@ -34,6 +36,10 @@ public enum Requirement: Sendable {
     case .root: geteuid() == 0 ? nil : .machine("needs root")
     case .bpf: bpfBlocker
     case .kvm: kvmBlocker
+    // KVM's emulator rewrites VMCALL and begins it anew, for ever.
+    case .hypercalls:
+      access("/sys/module/kvm_pvm", F_OK) == 0
+        ? .machine("needs a CPU that traps hypercalls: KVM_PVM runs the guest in KVM's emulator") : nil
     case .tool(let name): toolPath(name) == nil ? .omission("needs the program \(name)") : nil
     case .kernel(let major, let minor):
       kernelVersion < (major, minor) ? .machine("needs Linux \(major).\(minor)") : nil
@@ -82,6 +88,8 @@ extension Trait where Self == ConditionTrait {
   public static var needsBpf: Self { needs(.bpf) }
   /// Opening /dev/kvm.
   public static var needsKvm: Self { needs(.kvm) }
+  /// A CPU that traps hypercalls.
+  public static var needsHypercalls: Self { needs(.hypercalls) }
   /// A program in PATH.
   public static func needsTool(_ name: String) -> Self { needs(.tool(name)) }
   /// A kernel of at least this version.
