@@ -80,7 +80,7 @@
 .endm
 
 // HLT until the timer has fired. STI keeps interrupts off for one more instruction: none can come before the HLT, so that
-// each HLT that is counted is executed. JECXZ, because handlers spoil the flags.
+// each HLT that is counted is executed (but see `handle`). JECXZ, because handlers spoil the flags.
 .macro halt_until_fired sum
 2:	incl DID(KT_GUEST_HALT)
 	note_tsc
@@ -272,11 +272,21 @@ kt_guest_begin:
 
 // Handlers return by RET, past the flags and the code segment, which are the same: KVM's emulator, which runs this code
 // where the CPU cannot, knows no protected-mode IRET. STI keeps interrupts off until the RET is done.
+//
+// Some emulated CPUs (QEMU's TCG, in VMRUN) forget STI's respite when an exit comes right after it. Then the interrupt is
+// taken before the HLT that was to wait for it, which would wait for ever: it is passed over, and not counted.
+#define HLT_OPCODE 0xf4
 .macro handle
 	push %eax
 	push %ecx
 	push %edx
 	incl PAGE(INTERRUPTS)
+	mov 12(%esp), %ecx
+	cmpb $HLT_OPCODE, (%ecx)
+	jne 6f
+	incl 12(%esp)
+	decl DID(KT_GUEST_HALT)
+6:
 .endm
 
 .macro end_of_interrupt

@@ -81,10 +81,20 @@ final class Session: @unchecked Sendable {
       let left = limit + (workload.seconds ?? 0)
       finished = rendezvous.waitFinishedOrFailed(threads.count, until: deadline(inSeconds: left))
     }
-    if !finished { failure = TinyGuestError("the tiny guest did not end within \(Int(limit)) s") }
     interrupt(threads)
     for thread in threads { thread.join() }
+    if !finished { failure = TinyGuestError("the tiny guest did not end within \(Int(limit)) s; it did: \(done)") }
     if let failure { throw failure }
+  }
+
+  /// How far the virtual CPUs came, in words.
+  private var done: String {
+    (0..<workload.vcpus).map { index in
+      let page = machine.page(index).pointee
+      let counts = GuestCounts(page, hasIrqchip: machine.hasIrqchip, tscKHz: nil, spun: Measured(), slept: Measured())
+      let did = Deed.allCases.filter { counts.did[$0] ?? 0 > 0 }.map { "\(counts.did[$0] ?? 0) \($0.name)" }
+      return (did + (counts.interrupts > 0 ? ["\(counts.interrupts) interrupts"] : [])).joined(separator: ", ")
+    }.joined(separator: "; ")
   }
 
   /// Gets threads out of KVM_RUN that have not finished. A signal may come just before the call: repeated until all are
