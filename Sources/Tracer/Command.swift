@@ -25,7 +25,7 @@ struct DoctorCommand: ParsableCommand {
   @Flag(help: .hidden) var proxy = false
 
   func run() throws {
-    let preflight = Preflight(proxy: proxy)
+    let preflight = Preflight(proxy: proxy, for: .doctor)
     var text = ""
     for check in preflight.checks {
       let mark =

@@ -15,8 +15,20 @@ struct Preflight {
   /// Whether a recording can start.
   var isBlocked: Bool { checks.contains { $0.outcome == .blocked } }
 
-  /// Looks at everything. `proxy` accepts a kernel whose kvm_exit never fires.
-  init(proxy: Bool) {
+  /// What the checks are for.
+  enum Purpose {
+    /// To show everything: `kvmtax doctor`.
+    case doctor
+    /// To record, by this way of attaching or (nil) by the best one. Ways that it will not go are not tried: each try
+    /// loads all programs.
+    case recording(AttachPath?)
+
+    var triesTyped: Bool { if case .recording(.tp) = self { false } else { true } }
+    func triesClassic(typedFits: Bool) -> Bool { if case .recording = self { !typedFits } else { true } }
+  }
+
+  /// Looks at everything that matters for the purpose. `proxy` accepts a kernel whose kvm_exit never fires.
+  init(proxy: Bool, for purpose: Purpose) {
     checks.append(Preflight.capabilities())
     if let container = Preflight.container() { checks.append(container) }
     guard !isBlocked else { return }
@@ -38,10 +50,12 @@ struct Preflight {
       return
     }
     if let layouts {
-      let typed = TypedPrograms.check(layouts: layouts)
-      canUseTyped = typed.outcome == .fine
-      checks.append(typed)
-      checks.append(Preflight.loading(layouts, proxy: proxy))
+      if purpose.triesTyped {
+        let typed = TypedPrograms.check(layouts: layouts)
+        canUseTyped = typed.outcome == .fine
+        checks.append(typed)
+      }
+      if purpose.triesClassic(typedFits: canUseTyped) { checks.append(Preflight.loading(layouts, proxy: proxy)) }
     }
     guard !isBlocked else { return }
     checks.append(Preflight.firing(proxy: proxy))

@@ -11,7 +11,7 @@ func record(_ options: RecordOptions) throws {
   signal(SIGXFSZ, SIG_IGN)
   // before the checks: they start threads, which inherit the mask
   let interrupts = Interrupts()
-  let preflight = Preflight(proxy: options.proxy)
+  let preflight = Preflight(proxy: options.proxy, for: .recording(options.proxy ? .tp : options.attach))
   try refuse(preflight)
   guard let layouts = preflight.layouts else { return }
   if options.attach == .btf, !preflight.canUseTyped, !options.proxy {

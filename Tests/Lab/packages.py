@@ -1,34 +1,36 @@
-"""Debian packages that the lab unpacks and does not install, kept in the user's cache."""
+"""Debian packages that the lab unpacks and does not install, of any suite, kept in the user's cache.
+
+What is in the cache and intact is used as it is, without a network; the rest is downloaded by apt, which checks it against
+the suite's signed lists. `kvmtax-lab/SUITE/NAME.json` in the cache names the files of what was asked for, with their
+hashes; to have newer versions, remove the folder.
+"""
 import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kvmtax-lab")
-KERNEL = "linux-image-cloud-amd64"
-# Of a kernel's package: newer ones have all below usr/, and the kernel itself beside its modules.
-KERNEL_FILES = ("./boot/vmlinuz-*", "*/modules/*/vmlinuz", "*/kernel/arch/x86/kvm/*", "*/kernel/virt/*",
-                "*/kernel/drivers/virtio/*", "*/kernel/drivers/block/virtio*", "*/kernel/drivers/crypto/ccp/*")
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Security fixes of a stable suite come from a suite of their own.
+SECURITY = ("bullseye", "bookworm", "trixie")
 
 
 class Unavailable(Exception):
-    """A package that is neither in the cache nor to be had."""
+    """Something the lab needs is neither in the cache nor to be had: one line that says what, and what to do."""
 
 
-def apt(*arguments, **options):
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
-
-
-def described(name):
-    """Name, file name and SHA-256 of the newest version that apt knows, or None."""
-    text = apt("apt-cache", "show", "--no-all-versions", name).stdout
-    digest = re.search(r"^SHA256: (\w{64})$", text, re.M)
-    version = re.search(r"^Version: (\S+)$", text, re.M)
-    architecture = re.search(r"^Architecture: (\w+)$", text, re.M)
-    if not (digest and version and architecture):
-        return None
-    file = f"{name}_{version[1].replace(':', '%3a')}_{architecture[1]}.deb"
-    return file, digest[1]
+def host_suite():
+    """The code name of the Debian release that runs here."""
+    try:
+        with open("/etc/os-release", encoding="utf-8") as file:
+            name = re.search(r"^VERSION_CODENAME=(\w+)", file.read(), re.M)
+    except OSError:
+        name = None
+    if not name or name[1] not in ("bookworm", "trixie"):
+        raise Unavailable("the lab needs Debian 12 or 13")
+    return name[1]
 
 
 def sha256(path):
@@ -36,87 +38,175 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_intact(path):
-    """Whether a cached package still has the hash that apt gave when it was fetched."""
+class Suite:
+    """A Debian suite with an apt state of its own: nothing of the system's is read or changed but where the mirror is."""
+
+    def __init__(self, name):
+        self.name = name
+        self.folder = os.path.join(CACHE, name)
+        self.asked = False
+        os.makedirs(os.path.join(self.folder, "archives", "partial"), exist_ok=True)
+
+    # What apt calls
+
+    def apt(self, program, *arguments):
+        options = {
+            "Dir::Etc::sourcelist": f"{self.folder}/sources.list", "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::State": self.folder, "Dir::State::status": f"{self.folder}/status", "Dir::Cache": self.folder,
+            "Dir::Cache::archives": f"{self.folder}/archives", "APT::Sandbox::User": "root",
+            "APT::Install-Recommends": "false", "APT::Architecture": "amd64", "APT::Default-Release": "",
+        }
+        flags = [part for option, value in options.items() for part in ("-o", f"{option}={value}")]
+        return subprocess.run([program, "-q", *flags, *arguments], capture_output=True, text=True, check=False)
+
+    def update(self):
+        """Fetches the suite's lists, once."""
+        if self.asked:
+            return
+        mirror = find_mirror()
+        lines = [f"deb [signed-by={KEYRING}] {mirror} {self.name} main\n"]
+        if self.name in SECURITY:
+            lines.append(f"deb [signed-by={KEYRING}] {mirror}-security {self.name}-security main\n")
+        os.makedirs(f"{self.folder}/lists/partial", exist_ok=True)
+        with open(f"{self.folder}/sources.list", "w", encoding="ascii") as file:
+            file.writelines(lines)
+        with open(f"{self.folder}/status", "w", encoding="ascii"):
+            pass
+        done = self.apt("apt-get", "update")
+        if done.returncode:
+            raise Unavailable(f"apt cannot read the lists of {self.name}: {last_line(done.stderr)}; is there a network?")
+        self.asked = True
+
+    # What the lab asks for
+
+    def packages(self, key, names, closure=True):
+        """Paths of the packages, with all they depend on if `closure`. `names` is a list, or a function that finds the
+        names by apt (called only when the network is needed)."""
+        known = self.cached(key)
+        if known:
+            return known
+        self.update()
+        names = names() if callable(names) else names
+        arguments = ["install", "--yes", "--print-uris", *names] if closure else ["download", "--print-uris", *names]
+        # What is downloaded already is not listed: an empty folder instead.
+        os.makedirs(f"{self.folder}/none/partial", exist_ok=True)
+        listed = self.apt("apt-get", "-o", "Acquire::ForceHash=SHA256", "-o", f"Dir::Cache::archives={self.folder}/none",
+                          *arguments)
+        wanted = re.findall(r"^'\S+' (\S+) (\d+) SHA256:(\w{64})$", listed.stdout, re.M)
+        if listed.returncode or not wanted:
+            raise Unavailable(f"{self.name} has no {' '.join(names)}: {last_line(listed.stderr)}")
+        megabytes = sum(int(size) for _, size, _ in wanted) / 1e6
+        print(f"lab: downloading {len(wanted)} packages of {self.name} ({megabytes:.0f} MB): {key}", flush=True)
+        if closure:
+            done = self.apt("apt-get", "install", "--yes", "--download-only", *names)
+        else:
+            done = subprocess_in(f"{self.folder}/archives", self, names)
+        files = [(name, digest) for name, _, digest in wanted]
+        for name, digest in files:
+            path = self.path(name)
+            if not os.path.exists(path) or sha256(path) != digest:
+                raise Unavailable(f"{name} could not be downloaded: {last_line(done.stderr)}")
+        self.write(key, files)
+        return [self.path(name) for name, _ in files]
+
+    def cached(self, key):
+        """Paths of packages that are in the cache and intact, or None."""
+        try:
+            with open(f"{self.folder}/{key}.json", encoding="utf-8") as file:
+                files = json.load(file)
+            paths = [(self.path(name), digest) for name, digest in files]
+            return [path for path, _ in paths] if all(sha256(path) == digest for path, digest in paths) else None
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, key, files):
+        half = f"{self.folder}/{key}.json.{os.getpid()}"
+        with open(half, "w", encoding="utf-8") as file:
+            json.dump(files, file, indent=0)
+        os.rename(half, f"{self.folder}/{key}.json")
+
+    def path(self, name):
+        return os.path.join(self.folder, "archives", name)
+
+    def kernel(self, series):
+        """Paths of the packages of the newest kernel of a series (6.1) for virtual machines; of the suite's newest kernel
+        if it has that series no more. Newer kernels come in two packages."""
+        def names():
+            found = self.apt("apt-cache", "search", "--names-only", r"^linux-image-[0-9].*-cloud-amd64$").stdout
+            images = re.findall(r"^(linux-image-(\d\S*)) ", found, re.M)
+            ours = [image for image in images if re.match(re.escape(series) + r"\.", image[1])] or images
+            if not ours:
+                raise Unavailable(f"{self.name} has no kernel for virtual machines")
+            name, version = max(ours, key=lambda image: [int(part) for part in re.findall(r"\d+", image[1])])
+            depends = self.apt("apt-cache", "depends", "--no-recommends", name).stdout
+            parts = re.findall(r"Depends: (linux-(?:binary|modules)-\S+)", depends)
+            return [part for part in parts if version in part] or [name]
+        return self.packages(f"kernel-{series}", names, closure=False)
+
+
+def subprocess_in(folder, suite, names):
+    """apt-get download, which writes to the current folder."""
+    here = os.getcwd()
+    os.chdir(folder)
     try:
-        with open(path + ".sha256", encoding="ascii") as file:
-            return file.read().strip() == sha256(path)
+        return suite.apt("apt-get", "download", *names)
+    finally:
+        os.chdir(here)
+
+
+def find_mirror():
+    """The Debian mirror that this machine's apt is set up with; it has the other suites too."""
+    text = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE) $(SUITE) $(ORIGIN) $(CREATED_BY)"], capture_output=True,
+                          text=True, check=False).stdout
+    sites = [line.split()[0] for line in text.splitlines() if " Debian " in f" {line} " and "security" not in line]
+    if not sites:
+        text = "".join(read_text(path) for path in apt_sources())
+        sites = re.findall(r"(?:^URIs:|^deb(?: \[[^\]]*\])?)\s+(https?://\S+/debian)/?\s", text + "\n", re.M)
+    if not sites:
+        raise Unavailable("apt is not set up with a Debian mirror")
+    return sites[0].rstrip("/")
+
+
+def apt_sources():
+    folder = "/etc/apt/sources.list.d"
+    parts = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return ["/etc/apt/sources.list"] + [os.path.join(folder, name) for name in parts]
+
+
+def read_text(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
-        return False
+        return ""
 
 
-def update_lists():
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    print("lab: apt-get update (apt knows no packages)", flush=True)
-    apt(*sudo, "apt-get", "-q", "update")
+def last_line(text):
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"
 
 
-def cached(name):
-    """The newest intact file of a package in the cache, or None."""
-    files = [os.path.join(CACHE, file) for file in os.listdir(CACHE) if re.match(re.escape(name) + r"_.*\.deb$", file)]
-    return next((file for file in sorted(files, key=os.path.getmtime, reverse=True) if is_intact(file)), None)
-
-
-def package(name):
-    """The path of a package's file, downloaded if it is not in the cache. Apt's hashes are checked either way."""
-    known = described(name)
-    if known:
-        file, digest = known
-        path = os.path.join(CACHE, file)
-        if is_intact(path) and sha256(path) == digest:
-            return path
-        print(f"lab: downloading {file}", flush=True)
-        # The cache is the user's own: apt's unprivileged user could not write to it.
-        fetched = apt("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name, cwd=CACHE)
-        if fetched.returncode == 0 and os.path.exists(path) and sha256(path) == digest:
-            with open(path + ".sha256", "w", encoding="ascii") as out:
-                out.write(digest + "\n")
-            return path
-        print(f"lab: not downloaded: {fetched.stderr.strip().splitlines()[-1:] or 'wrong hash'}", flush=True)
-    path = cached(name)
-    if not path:
-        raise Unavailable(f"the package {name} is not to be had and not in {CACHE}: is there a network, is this Debian?")
-    return path
-
-
-def kernel_name():
-    """The real package behind the newest kernel of the suite, or the one in the cache."""
-    match = re.search(r"Depends: (linux-image-\d\S+)", apt("apt-cache", "depends", KERNEL).stdout)
-    if match:
-        return match[1]
-    names = [file.split("_")[0] for file in os.listdir(CACHE) if file.startswith("linux-image-") and file.endswith(".deb")]
-    if not names:
-        raise Unavailable(f"apt knows no {KERNEL}: the lab needs Debian")
-    return max(names, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
-
-
-def unpacked(path, patterns):
-    """The folder in the cache into which a package's files that match are unpacked."""
-    folder = path.removesuffix(".deb")
-    if not os.path.isdir(folder):
-        half = f"{folder}.{os.getpid()}"
-        os.makedirs(half)
-        extract(path, half, patterns)
-        os.rename(half, folder)
+def unpack(paths, folder, patterns=()):
+    """Unpacks what matches the patterns (all, without patterns) of packages into a folder."""
+    os.makedirs(folder, exist_ok=True)
+    for path in paths:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as files:
+            # Patterns that match nothing are none of tar's business.
+            subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", folder, *(("--wildcards", *patterns) if patterns else ())],
+                           stdin=files.stdout, check=False, stderr=subprocess.DEVNULL)
+    if not os.listdir(folder):
+        raise Unavailable(f"nothing could be unpacked of {' '.join(paths)}: are these Debian packages?")
     return folder
 
 
-def extract(path, folder, patterns):
-    """Unpacks a package's files that match into a folder; patterns that match nothing are none of its business."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as files:
-        subprocess.run(["tar", "-x", "-C", folder, "--wildcards", *patterns], stdin=files.stdout, check=False,
-                       stderr=subprocess.DEVNULL)
-    if not os.listdir(folder):
-        raise Unavailable(f"nothing could be unpacked of {path}: is it a Debian package of a kernel?")
-
-
-def fetch(given, folder):
-    """Folders of the unpacked kernel and busybox. Given package files of a kernel are unpacked into `folder`."""
-    os.makedirs(CACHE, exist_ok=True)
-    if not described("busybox-static") and not cached("busybox-static"):
-        update_lists()
-    for path in given:
-        extract(path, folder, KERNEL_FILES)
-    kernel = folder if given else unpacked(package(kernel_name()), KERNEL_FILES)
-    busybox = unpacked(package("busybox-static"), ("./bin/*", "*/bin/busybox"))
-    return kernel, busybox
+def unpacked(paths, patterns=()):
+    """The folder in the cache into which packages are unpacked, once."""
+    key = hashlib.sha256("\n".join([*sorted(os.path.basename(path) for path in paths), *patterns]).encode()).hexdigest()
+    folder = os.path.join(CACHE, "unpacked", key[:16])
+    if not os.path.isdir(folder):
+        half = f"{folder}.{os.getpid()}"
+        shutil.rmtree(half, ignore_errors=True)
+        unpack(paths, half, patterns)
+        os.rename(half, folder)
+    return folder

@@ -1,0 +1,332 @@
+"""What must have come of a scenario. A check is a function of a Run that calls run.check(holds, text, detail) and may add
+a figure to the scenario's line by run.say(text)."""
+import functools
+import json
+import os
+import re
+import subprocess
+
+# arch/x86/include/uapi/asm/svm.h and vmx.h
+SVM = {"cpuid": 0x72, "hlt": 0x78, "io": 0x7B, "msr": 0x7C, "hypercall": 0x81, "npf": 0x400, "intr": 0x60}
+VMX = {"cpuid": 10, "hlt": 12, "hypercall": 18, "io": 30, "msr_read": 31, "msr_write": 32,
+       "ept_violation": 48, "ept_misconfig": 49, "intr": 1}
+
+
+class Run:
+    """What a scenario brought out, and what is found wrong with it."""
+
+    def __init__(self, drawn, folder, machine, kvmtax):
+        self.drawn, self.folder, self.machine, self.kvmtax = drawn, folder, machine, kvmtax
+        self.failures, self.figures, self.checked = [], [], 0
+
+    def check(self, holds, text, detail=""):
+        self.checked += 1
+        if not holds:
+            self.failures.append((text, str(detail)))
+        return holds
+
+    def say(self, text):
+        self.figures.append(text)
+
+    # Files
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def has(self, name):
+        return os.path.exists(self.path(name))
+
+    def read(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    @functools.cached_property
+    def guests(self):
+        """The tiny guests' own accounts, one per VM."""
+        try:
+            return [json.loads(line) for line in self.read("guest.json").splitlines() if line.startswith("{")]
+        except ValueError:
+            return []
+
+    @functools.cached_property
+    def vcpus(self):
+        return [vcpu for guest in self.guests for vcpu in guest["vcpus"]]
+
+    @functools.lru_cache
+    def report(self, trace="trace", *options):
+        """The JSON report of a trace, by this build's analyzer."""
+        done = subprocess.run([self.kvmtax, "report", "--format", "json", *options, self.path(f"{trace}.kvmtax")],
+                              capture_output=True, text=True, check=False)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            self.check(False, f"{trace}.kvmtax: the report is JSON", done.stderr + done.stdout[:1000])
+            return None
+
+    def counts(self, report, field="exits", pids=None):
+        """Exits (or another count of them) by thread and reason of a JSON report."""
+        return {vcpu["tid"]: {reason["reason"]: reason[field] for reason in vcpu["reasons"]}
+                for vm in report["vms"] if pids is None or vm["pid"] in pids for vcpu in vm["vcpus"]}
+
+    @functools.cached_property
+    def witnessed(self):
+        """What ftrace saw: exits by thread and reason, of its histogram or, where the kernel has none, of its events."""
+        counts = {}
+        for tid, reason, hits in re.findall(r"common_pid:\s*(\d+),\s*exit_reason:\s*(\d+) } hitcount:\s*(\d+)",
+                                            self.read("witness.hist")):
+            counts.setdefault(int(tid), {})[int(reason)] = int(hits)
+        text = self.read("witness.trace")
+        kept = re.search(r"entries-in-buffer/entries-written: (\d+)/(\d+)", text)
+        if kept:
+            self.check(kept[1] == kept[2], "the witness lost nothing", kept[0])
+            found = re.findall(r"-(\d+) +\[\d+\] .*: kvm_exit: .*?reason (.*?) rip 0x", text)
+            self.count_named(counts, found)
+        return counts
+
+    @functools.cached_property
+    def perf(self):
+        """What perf recorded beside: exits by thread and reason."""
+        done = subprocess.run(["perf", "script", "-i", self.path("perf.data"), "-F", "tid,event,trace"],
+                              capture_output=True, text=True, check=False)
+        counts = {}
+        self.count_named(counts, re.findall(r"^\s*(\d+)\s+kvm:kvm_exit:.*?reason (.*?) rip 0x", done.stdout, re.M))
+        if not counts:
+            self.check(False, "perf script reads what perf recorded", done.stderr[-600:] + self.read("said"))
+        return counts
+
+    def count_named(self, counts, found):
+        """Adds (thread, reason's name) pairs; reasons without a name are hexadecimal."""
+        for tid, name in found:
+            reason = self.machine.reason_codes.get(name)
+            if reason is None:
+                reason = int(name, 0) if name.startswith("0x") else name
+            one = counts.setdefault(int(tid), {})
+            one[reason] = one.get(reason, 0) + 1
+
+    # What the guest's own account says of exits
+
+    def expected(self, vcpu):
+        """Exits by reason that a tiny guest's instructions cause. PAUSE is not among them: KVM lets the CPU decide, by a
+        filter which the emulated AMD CPU lacks (no PAUSE exits at all) and Intel's applies by time."""
+        made = vcpu["exits"]
+        if self.machine.isa == "svm":
+            return {SVM["cpuid"]: made["cpuid"], SVM["hlt"]: made["hlt"], SVM["io"]: made["io"],
+                    SVM["msr"]: made["msr_read"] + made["msr_write"], SVM["npf"]: made["mmio"] + made["page"],
+                    SVM["hypercall"]: made["hypercall"]}
+        # The first access to an address without memory is an EPT violation, in which KVM marks it as such.
+        first = min(made["mmio"], 1)
+        return {VMX["cpuid"]: made["cpuid"], VMX["hlt"]: made["hlt"], VMX["io"]: made["io"],
+                VMX["msr_read"]: made["msr_read"], VMX["msr_write"]: made["msr_write"],
+                VMX["hypercall"]: made["hypercall"], VMX["ept_violation"]: made["page"] + first,
+                VMX["ept_misconfig"]: made["mmio"] - first}
+
+    @functools.cached_property
+    def truth(self):
+        """Expected exits by thread and reason. Before 5.12, KVM makes a vCPU take a page fault again when anything of the
+        process's memory is unmapped meanwhile, on behalf of whatever thread."""
+        truth = {vcpu["tid"]: self.expected(vcpu) for vcpu in self.vcpus}
+        if self.machine.isa == "svm" and self.machine.kernel < (5, 12):
+            for tid, one in truth.items():
+                seen = self.witnessed.get(tid, {}).get(SVM["npf"], 0)
+                if 0 < seen - one[SVM["npf"]] <= 8:
+                    one[SVM["npf"]] = seen
+        return truth
+
+    def only(self, counts):
+        """Of counts those of threads and reasons that the guest decides; interrupts and the like come as they come."""
+        return {tid: {reason: counts.get(tid, {}).get(reason, 0) for reason in one} for tid, one in self.truth.items()}
+
+
+def total(counts):
+    return sum(sum(one.values()) for one in counts.values())
+
+
+def difference(**sides):
+    return "\n".join(f"{name:8} {value}" for name, value in sides.items())
+
+
+# Recordings
+
+def recorded(run, trace="trace"):
+    """kvmtax record ended well, and its file is whole."""
+    status = run.read(f"{trace}.status").strip()
+    if not run.check(status == "0", f"kvmtax record exits with 0, not {status or 'nothing'}",
+                     run.read(f"{trace}.log") + run.read("said")):
+        return None
+    report = run.report(trace)
+    if report:
+        trust = report["trust"]
+        run.check(trust["lost"] == 0 and trust["lost_records"] == 0 and trust["is_complete"] and not trust["failures"],
+                  f"{trace}: nothing lost, the file complete", json.dumps(trust))
+    return report
+
+
+def guest_ran(run):
+    asked = re.findall(r"--([a-z-]+) (\d+)", run.drawn.script)
+    run.check(run.guests, "the guest ran", run.read("guest.json") + run.read("trace.log") + run.read("said"))
+    for vcpu in run.vcpus:
+        for deed, count in asked:
+            if deed in vcpu["did"] and deed != "hlt":
+                run.check(vcpu["did"][deed] == int(count), f"the guest did {deed} {count} times", vcpu["did"])
+
+
+def injected(run):
+    """The guest's own counters say that what the scenario injects was done as often as its parameters give."""
+    for what, count in run.drawn.injected().items():
+        run.say(f"{what} {count:,}")
+
+
+def counts_equal(run, trace="trace", attach=None):
+    """The guest's own counts, ftrace's, KVM's statistics and ours are equal, by thread and reason."""
+    guest_ran(run)
+    injected(run)
+    if not run.guests:
+        return
+    ours_seen = {tid: run.witnessed.get(tid, {}) for tid in run.truth}
+    run.check(run.only(run.witnessed) == run.truth, "ftrace's counts equal the guest's",
+              difference(guest=run.truth, ftrace=ours_seen))
+    statistics_equal(run, ours_seen)
+    if run.has("perf.data"):
+        perf = {tid: run.perf.get(tid, {}) for tid in run.truth}
+        if run.check(perf == ours_seen, "perf's counts equal ftrace's", difference(perf=perf, ftrace=ours_seen)):
+            run.say("= perf")
+    if not run.has(f"{trace}.status"):
+        run.say(f"{total(ours_seen):,} exits, untraced")
+        return
+    report = recorded(run, trace)
+    if not report:
+        return
+    if attach is None:
+        attach = "tp" if "--attach tp" in run.drawn.script or not run.machine.fits_typed else "tp_btf"
+    run.check(report["capture"]["attach"] == attach, f"attached by {attach}", report["capture"])
+    rungs = [("accounts", report)]
+    if "--events" in run.drawn.script:
+        rungs.append(("exit records", run.report(trace, "--using", "exits")))
+    for rung, one in rungs:
+        if one:
+            report_equals(run, rung, one, ours_seen)
+    run.say(f"{total(ours_seen):,} exits = guest = ftrace = {' = '.join(rung for rung, _ in rungs)} ({attach})")
+
+
+def report_equals(run, rung, report, seen):
+    pids = {guest["pid"] for guest in run.guests}
+    counted = run.counts(report, "exits", pids)
+    run.check(run.only(counted) == run.truth, f"{rung} equal the guest's counts",
+              difference(guest=run.truth, kvmtax=counted))
+    run.check(counted == seen, f"{rung} equal ftrace for every reason", difference(ftrace=seen, kvmtax=counted))
+    # The exit that ends a guest is never followed by an entry; everything else is finished.
+    finished = {tid: sum(one.values()) for tid, one in run.counts(report, "finished", pids).items()}
+    wanted = {tid: sum(one.values()) - 1 for tid, one in seen.items()}
+    run.check(finished == wanted, f"{rung} have every exit but the last paired with its entry",
+              difference(wanted=wanted, finished=finished))
+
+
+def statistics_equal(run, seen):
+    """KVM's own statistics, of each vCPU or, from older kernels, of the VM."""
+    intr = (SVM if run.machine.isa == "svm" else VMX)["intr"]
+    for guest in run.guests:
+        tids = [vcpu["tid"] for vcpu in guest["vcpus"]]
+        sides = [(vcpu["stats"], [vcpu["tid"]]) for vcpu in guest["vcpus"] if vcpu["stats"]]
+        if not sides and guest["vm_stats"]:
+            sides = [(guest["vm_stats"], tids)]
+        if not sides:
+            run.check(not run.machine.has_statistics, "KVM's statistics are there", guest)
+        for values, of in sides:
+            exits = sum(sum(seen.get(tid, {}).values()) for tid in of)
+            interrupts = sum(seen.get(tid, {}).get(intr, 0) for tid in of)
+            run.check(values["exits"] == exits, "KVM's statistics count the same exits",
+                      difference(kvm=values["exits"], ftrace=exits))
+            run.check(values["irq_exits"] == interrupts, "KVM's statistics count the same host interrupts",
+                      difference(kvm=values["irq_exits"], ftrace=interrupts))
+
+
+def paths_agree(run):
+    """Classic and typed programs, attached at the same time, count every exit alike."""
+    counts_equal(run, "tp", "tp")
+    classic, typed = run.report("tp"), recorded(run, "btf")
+    if classic and typed:
+        run.check(typed["capture"]["attach"] == "tp_btf", "attached by tp_btf", typed["capture"])
+        pids = {guest["pid"] for guest in run.guests}
+        one, other = run.counts(classic, "exits", pids), run.counts(typed, "exits", pids)
+        if run.check(one == other, "both attach paths agree to the last exit", difference(tp=one, tp_btf=other)):
+            run.say(f"tp = tp_btf = {total(one):,}")
+
+
+# Durations
+
+def measured(run, kind):
+    """Sums over vCPUs of one kind of occurrence, as the guest or its VMM measured it."""
+    found = [one["measured"][kind] for one in [*run.vcpus, *run.guests] if kind in one["measured"]]
+    run.check(bool(found), f"{kind} was measured", run.read("guest.json")[:2000])
+    return {key: sum(one.get(key, 0) for one in found) for key in ("count", "cpu_ns", "wall_ns")}
+
+
+def state_seconds(run, *states):
+    report = run.report()
+    pids = {guest["pid"] for guest in run.guests}
+    return sum(vcpu["states_ns"][state] for vm in report["vms"] if vm["pid"] in pids
+               for vcpu in vm["vcpus"] for state in states)
+
+
+def lasted(kind, clock, *states):
+    """A check that the states hold at least what was measured of a kind, by a clock (wall_ns or cpu_ns)."""
+    def check(run):
+        truth = measured(run, kind)
+        report = run.report()
+        if not report or not truth["count"]:
+            return
+        ours = state_seconds(run, *states)
+        run.check(ours >= truth[clock] * 0.97, f"{' + '.join(states)} hold what {kind} lasted",
+                  f"measured {truth[clock] / 1e6:.3f} ms in {truth['count']}, states {ours / 1e6:.3f} ms")
+        run.say(f"{kind} {truth['count']} × {truth[clock] / truth['count'] / 1e3:,.0f} µs, "
+                f"{'+'.join(states)} {ours / truth[clock]:.3f} of it")
+    return check
+
+
+# QEMU guests
+
+def statistics(run, name):
+    return {key: int(value) for key, value in re.findall(r"^(\w+) (\d+)$", run.read(name), re.M)}
+
+
+def vm_counts_equal(run):
+    """Of a VM that is paused before and after: ftrace, KVM's statistics and ours are equal, by thread and reason."""
+    injected(run)
+    report = recorded(run)
+    if not report:
+        return
+    status = run.read("guest.status").strip()
+    run.check(status == "0", f"the guest did what it was told ({status or 'nothing'})", run.read("trace.log"))
+    pid = int(run.read("vm.pid") or 0)
+    ours = run.counts(report, "exits", {pid})
+    seen = {tid: run.witnessed[tid] for tid in run.witnessed if tid in ours}
+    run.check(ours == seen and total(ours) > 0, "accounts equal ftrace for every reason",
+              difference(ftrace=seen, kvmtax=ours))
+    before, after = statistics(run, "statistics.before"), statistics(run, "statistics.after")
+    exits = after.get("exits", 0) - before.get("exits", 0)
+    run.check(exits == total(ours), "KVM's statistics count the same exits", difference(kvm=exits, kvmtax=total(ours)))
+    run.say(f"{total(ours):,} exits = ftrace = kvm")
+
+
+def by_reason(run, reason):
+    report = run.report()
+    code = (SVM if run.machine.isa == "svm" else VMX)[reason]
+    return sum(one.get(code, 0) for one in run.counts(report).values()) if report else 0
+
+
+def at_least(reason, count):
+    """A check that so many exits of a reason came: what the parameters give, as text."""
+    def check(run):
+        least = eval(count, {"__builtins__": {}}, dict(run.drawn.parameters))  # pylint: disable=eval-used
+        ours = by_reason(run, reason)
+        run.check(ours >= least, f"{reason} exits are at least {count}", f"{ours} of {least}")
+        run.say(f"{reason} {ours:,} ≥ {least:,}")
+    return check
+
+
+def guest_figures(run, pattern):
+    found = re.search(pattern, run.read("trace.log"), re.M)
+    return [int(value) for value in found.groups()] if found else None

@@ -1,0 +1,119 @@
+"""Checks of scenarios that are unlike the others."""
+import re
+
+from checks import by_reason, difference, guest_figures, measured, state_seconds, total
+
+
+def doctor(run):
+    """The doctor says that a recording would work, and whether the fast path fits; where it must fit, it must say so."""
+    log, status = run.read("doctor.log"), run.read("doctor.status").strip()
+    run.check(status == "0", "doctor: a recording would work", log)
+    said = re.search(r"fast path +(.*(?:\n {4,}.*)*)", log)
+    fits = bool(said and said[1].startswith("tp_btf"))
+    run.check(bool(said) and fits == run.machine.fits_typed, "doctor knows whether the fast path fits", log)
+    mode = re.search(r"\[(\w+)\]", run.machine.read("lockdown"))
+    run.check((mode[1] if mode else "none") == run.machine.machine.lockdown,
+              f"lockdown is {run.machine.machine.lockdown}", run.machine.read("lockdown"))
+    if run.machine.machine.lockdown != "none":
+        run.check(run.machine.machine.lockdown in log, "doctor names the lockdown", log)
+    modules = [name for name in run.machine.read("btf").split() if name.startswith("kvm")]
+    run.check(bool(modules) == (run.machine.kernel >= (5, 11) and not run.machine.machine.strips_btf),
+              "the modules' types are there or not, as they should", modules)
+    run.say(f"fast path {'fits' if fits else 'not used'}, module types {'there' if modules else 'absent'}, "
+            f"lockdown {run.machine.machine.lockdown}")
+
+
+def churned(run):
+    """As many VMs as asked, one after the other, each with accounts of its own."""
+    wanted = run.drawn.parameters["n"]
+    pids = {guest["pid"] for guest in run.guests}
+    run.check(len(pids) == wanted, f"{wanted} VMs came and went", f"{len(pids)}")
+    report = run.report()
+    ours = [vm["pid"] for vm in report["vms"]] if report else []
+    run.check(set(ours) >= pids and len(ours) == len(set(ours)), "each has accounts of its own", f"{ours} {pids}")
+
+
+def competed(run):
+    """The competitor measured its own CPU time, on the CPU of the vCPU: what it got, the vCPU did not."""
+    truth = measured(run, "competitor")
+    report = run.report()
+    if not report or not truth["count"]:
+        return
+    busy = measured(run, "rdtsc_spin")
+    run.check(truth["cpu_ns"] > 0.1 * busy["wall_ns"], "the competitor ran", difference(competitor=truth, guest=busy))
+    ours = state_seconds(run, "guest", "kernel", "host_interrupt", "preempted", "qemu")
+    run.check(ours >= truth["cpu_ns"] * 0.97, "the vCPU's states hold the competitor's time",
+              difference(measured=truth, states=ours))
+    run.say(f"competitor {truth['cpu_ns'] / 1e6:.0f} ms of CPU")
+
+
+def stopped(run):
+    """The process stood still for a second: its vCPU's wall time holds it, and no exit happened meanwhile."""
+    truth = measured(run, "stop")
+    if not truth["count"]:
+        return
+    run.check(truth["wall_ns"] >= 0.99e9, "it was stopped for a second", truth)
+    report = run.report()
+    if report:
+        wall = max(vcpu["wall_ns"] for vm in report["vms"] for vcpu in vm["vcpus"])
+        run.check(wall >= truth["wall_ns"], "the vCPU's wall time holds it", difference(measured=truth, wall=wall))
+    run.say(f"stopped {truth['wall_ns'] / 1e6:.0f} ms")
+
+
+def survived_kill(run):
+    """After SIGKILL nothing of BPF is left but the VM that is held open has none, and the file is readable."""
+    run.check(run.read("held").strip() == "0", "no descriptor of BPF is held", run.read("held"))
+    report = run.report()
+    if not report:
+        return
+    run.check(not report["trust"]["is_complete"], "the report says that the file was cut", report["trust"])
+    exits = report["totals"]["exits"]
+    run.check(exits > 1000, "what was written is there", f"{exits} exits")
+    run.say(f"killed; {exits:,} exits readable")
+
+
+def disk_full(run):
+    """The recording stops in order, its file is whole, and what it holds never exceeds what happened."""
+    log, status = run.read("trace.log"), run.read("trace.status").strip()
+    run.check(status in ("0", "3"), "the recorder ends in order", f"status {status}\n{log}")
+    run.check(re.search(r"(?i)disk|space", log), "it says that the disk is full", log)
+    report = run.report()
+    if report:
+        counts = run.counts(report)
+        ours, seen = total(counts), total({tid: run.witnessed.get(tid, {}) for tid in counts})
+        run.check(0 < ours <= seen, "the file holds what happened up to then", difference(kvmtax=ours, ftrace=seen))
+        run.say(f"{ours:,} of {seen:,} exits kept")
+
+
+def request_counts(kind):
+    """A check that the guest's own statistics of its disk count what it was told to do."""
+    field = {"read": 0, "write": 4}[kind]
+
+    def check(run):
+        lines = re.findall(r"^\s*(\d+(?: +\d+){10,})\s*$", run.read("trace.log"), re.M)
+        if run.check(len(lines) == 2, "the guest's statistics of the disk", run.read("trace.log")):
+            before, after = ([int(value) for value in line.split()] for line in lines)
+            done = after[field] - before[field]
+            run.check(done == run.drawn.parameters["n"], f"the guest counts {kind}s as told", f"{done} {run.drawn.told()}")
+            run.say(f"{done} {kind}s")
+    return check
+
+
+def transferred(run):
+    """The guest's own statistics of its interface count what it was told to fetch."""
+    wanted = run.drawn.parameters["n"] * 4 << 20
+    figures = guest_figures(run, r"before (\d+)\s+after (\d+)")
+    if run.check(figures is not None, "the guest's statistics of its interface", run.read("trace.log")):
+        bytes_in = figures[1] - figures[0]
+        run.check(wanted <= bytes_in <= wanted * 1.1, "the guest received what it fetched", f"{bytes_in} of {wanted}")
+        run.say(f"{bytes_in >> 10:,} KiB received")
+
+
+def migrated(run):
+    """The migration finished while the guest wrote, so pages were protected against writing and faulted."""
+    log = run.read("trace.log")
+    sizes = re.findall(r"^\S+ +\d+ \S+ +\S+ +(\d+) .*/tmp/migrated", log, re.M)
+    if run.check(len(sizes) == 1, "there is a file of the migrated VM", log):
+        size = int(sizes[0]) >> 20
+        run.check(size >= run.drawn.parameters["n"] // 2, "it holds the guest's memory", f"{size} MiB")
+        run.say(f"{size} MiB migrated, npf {by_reason(run, 'npf'):,}")

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""The lab: this build's tracer inside real KVM hosts under emulation, against guests that count what they do themselves.
+Prints a line per scenario; exit status 1 if one fails, 3 if the lab cannot be set up."""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import checks
+import machines
+import packages
+import scenario as scenario_module
+from scenarios import SCENARIOS
+
+MACHINES = (
+    machines.Machine("amd-6.1", "bookworm", "6.1", "all", 420, userland="host"),
+    machines.Machine("amd-6.12", "trixie", "6.12", "real", 300, userland="trixie"),
+    machines.Machine("amd-5.10", "bullseye", "5.10", "counts", 150),
+    machines.Machine("amd-7.2", "trixie-backports", "7.2", "counts", 150),
+    machines.Machine("amd-6.1-no-module-types", "bookworm", "6.1", "counts", 150, strips_btf=True),
+    machines.Machine("amd-6.1-lockdown", "bookworm", "6.1", "counts", 150, append="lockdown=integrity", lockdown="integrity"),
+)
+SMOKE = machines.Machine("amd-6.1-smoke", "bookworm", "6.1", "smoke", 90)
+ATTEMPTS = 2
+CONSOLE_LINES = 40
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tarball", help="what make dist made")
+    parser.add_argument("--isa", choices=("amd", "intel"), default="amd")
+    parser.add_argument("--smoke", action="store_true", help="one machine, few scenarios: for inner loops")
+    parser.add_argument("--machine", metavar="NAME", action="append", help="only this machine; repeat for more")
+    parser.add_argument("--scenario", metavar="PATTERN", help="only scenarios whose names match")
+    parser.add_argument("--kernel", metavar="FILE", nargs="+", default=[],
+                        help="package files of another kernel (linux-image, or linux-binary and linux-modules), "
+                             "which one machine runs with the scenarios of --machine (amd-5.10's by default)")
+    parser.add_argument("--seed", default=f"{time.time_ns():x}", help="draw the same parameters as a former run")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep what the machines brought out")
+    return parser.parse_args()
+
+
+def chosen(options):
+    """The machines to run."""
+    if options.smoke:
+        return (SMOKE,)
+    if options.kernel:
+        return tuple(machine for machine in MACHINES if machine.name in (options.machine or ["amd-5.10"]))
+    found = tuple(machine for machine in MACHINES if not options.machine or machine.name in options.machine)
+    if not found:
+        raise packages.Unavailable(f"there is no such machine: {', '.join(options.machine)}; there are: "
+                                   + ", ".join(machine.name for machine in MACHINES))
+    return found
+
+
+class Lab:
+    """A run of the lab."""
+
+    def __init__(self, options, work):
+        self.options, self.work = options, work
+        self.passed = self.failed = 0
+        self.product = os.path.join(work, "product")
+        os.mkdir(self.product)
+        try:
+            subprocess.run(["tar", "-xzf", options.tarball, "-C", self.product, "--strip-components=1"], check=True)
+        except subprocess.CalledProcessError as error:
+            raise packages.Unavailable(f"{options.tarball} is no tarball of make dist") from error
+        self.kvmtax = os.path.join(self.product, "bin", "kvmtax")
+
+    def line(self, holds, text):
+        print(f"  {'ok    ' if holds else 'FAILED'} {text}", flush=True)
+        if holds:
+            self.passed += 1
+        else:
+            self.failed += 1
+
+    def drawn(self, machine):
+        ours = [one for one in SCENARIOS if machine.scenarios in one.sets
+                and (not self.options.scenario or re.search(self.options.scenario, one.name))]
+        return scenario_module.draw(ours, f"{self.options.seed} {machine.name}")
+
+    def run(self, machine):
+        """Makes and boots a machine, at most twice, and judges what it brought out."""
+        began = time.monotonic()
+        drawn = self.drawn(machine)
+        if not drawn:
+            return
+        work = os.path.join(self.work, machine.name)
+        os.mkdir(work)
+        print(f"lab: {machine.name}: {len(drawn)} scenarios", flush=True)
+        kernel, image, disks = machines.make(machine, work, self.product, drawn, self.options.kernel)
+        for attempt in range(1, ATTEMPTS + 1):
+            booted, trouble, console = machines.run(machine, work, kernel, image, disks)
+            if booted:
+                break
+            print(f"lab: {machine.name}: {trouble} (attempt {attempt} of {ATTEMPTS}); its console ends:")
+            print("\n".join(f"  | {line}" for line in console.splitlines()[-CONSOLE_LINES:]), flush=True)
+        if not booted:
+            self.line(False, f"{machine.name} booted and ran its scenarios")
+            return
+        for one in drawn:
+            self.judge(booted, one)
+        self.judge_machine(booted)
+        if self.options.keep:
+            kept = os.path.join(self.options.keep, machine.name)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(booted.out, kept)
+        print(f"lab: {machine.name}: Linux {booted.release}, {time.monotonic() - began:.0f} s", flush=True)
+
+    def judge(self, booted, drawn):
+        """A scenario's line, and what failed."""
+        run = checks.Run(drawn, os.path.join(booted.out, drawn.name), booted, self.kvmtax)
+        began, ended = (float(moment) for moment in (run.read("time") or "0 0").split())
+        late = run.read("late")
+        if run.check(not late and run.read("status").strip() == "0", late.strip() or "the scenario's script ran to its end",
+                     run.read("said")[-2000:]):
+            for check in drawn.scenario.checks:
+                check(run)
+        run.check(run.checked > 1, "something was checked")
+        parts = [drawn.name, drawn.told(), "; ".join(run.figures), f"{ended - began:.1f} s"]
+        self.line(not run.failures, "  ".join(part for part in parts if part))
+        for text, detail in run.failures:
+            print(f"         not so: {text}")
+            for line in detail.strip().splitlines()[-12:]:
+                print(f"           {line[:1500]}")
+        sys.stdout.flush()
+
+    def judge_machine(self, booted):
+        """What holds for a machine as a whole."""
+        warnings = re.findall(r"^.*(?:WARNING|BUG|Oops): .*$", booted.read("dmesg.txt"), re.M)
+        self.line(not warnings, "the kernel has no complaint" + "".join(f"\n           {line}" for line in warnings))
+        left = booted.read("left").strip()
+        self.line(left == "0", f"nothing of BPF is held or pinned when all is over{'' if left == '0' else ': ' + left}")
+        for name in sorted(os.listdir(booted.out)):
+            match = re.fullmatch(r"(analyzer\.)?without\.(lib.*)\.log", name)
+            if match:
+                self.judge_library(booted, name, "analyzer" if match[1] else "tracer", match[2])
+
+    def judge_library(self, booted, name, program, library):
+        """What a program said where a library was missing."""
+        said, status = booted.read(name), booted.read(name[:-4] + ".status").strip()
+        if program == "analyzer" and re.match(r"lib(bpf|elf)\.", library):
+            self.line(status == "0", f"without {library} the analyzer runs")
+            return
+        package = re.sub(r"\.so\.", "", library).replace("libz1", "zlib1g")
+        self.line(status == "3" and f"{library} is missing" in said and package in said,
+                  f"without {library} the {program} names {package}")
+
+
+def main():
+    began = time.monotonic()
+    options = arguments()
+    print(f"lab: seed {options.seed}")
+    with tempfile.TemporaryDirectory(prefix="kvmtax-lab-") as work:
+        try:
+            if options.keep:
+                os.makedirs(options.keep, exist_ok=True)
+            lab = Lab(options, work)
+            for machine in chosen(options):
+                lab.run(machine)
+        except packages.Unavailable as error:
+            print(f"lab: cannot be set up: {error}")
+            return 3
+        except OSError as error:
+            print(f"lab: cannot be set up: {error}")
+            return 3
+    print(f"lab: {lab.passed} passed, {lab.failed} failed in {time.monotonic() - began:.0f} s")
+    return 1 if lab.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

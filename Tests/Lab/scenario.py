@@ -1,0 +1,64 @@
+"""What a scenario is: a guest, a load whose parameters are drawn at random, how it is recorded, what must come of it."""
+import dataclasses
+import random
+import shlex
+
+PLAN = "/lab/scenarios"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One scenario. `script` is what runs in the machine (shell, with the verbs of machine/lib.sh), with {parameters};
+    `draws` gives each parameter's range; `checks` are functions of checks.py, called with what came out."""
+    name: str
+    script: str
+    checks: tuple
+    draws: dict = dataclasses.field(default_factory=dict)
+    # What is injected, as class (attribution) or reason and the count that the parameters give: {"EPT.populate": "2*n"}.
+    injects: dict = dataclasses.field(default_factory=dict)
+    # Sets of scenarios that it belongs to; a machine runs one set.
+    sets: tuple = ("all",)
+    seconds: int = 40
+    # Nothing is wrong with this guest: no rule may find anything above "info".
+    is_healthy: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A scenario with its parameters."""
+    scenario: Scenario
+    parameters: dict
+
+    @property
+    def name(self):
+        return self.scenario.name
+
+    @property
+    def script(self):
+        return ". /lab/lib.sh\n" + self.scenario.script.format(**self.parameters).strip() + "\n"
+
+    def injected(self):
+        """What is injected and how often, computed from the parameters."""
+        return {what: eval(count, {"__builtins__": {}}, dict(self.parameters))  # pylint: disable=eval-used
+                for what, count in self.scenario.injects.items()}
+
+    def told(self):
+        return " ".join(f"{name}={value}" for name, value in self.parameters.items())
+
+
+def draw(scenarios, seed):
+    """Draws every scenario's parameters; the same seed draws the same."""
+    drawn = []
+    for scenario in scenarios:
+        source = random.Random(f"{seed} {scenario.name}")
+        drawn.append(Drawn(scenario, {name: source.randint(*span) for name, span in scenario.draws.items()}))
+    return drawn
+
+
+def tiny(options, record="", perf=False):
+    """The script that records a tiny guest of these options; the tracer attaches before the VM exists and stops after it
+    is gone. With perf, perf records the same exits beside it."""
+    command = f"record trace {record} -- /bin/sh -c {shlex.quote('. /lab/lib.sh; tiny ' + options)}"
+    if perf:
+        command = f"perf record -q -a -e kvm:kvm_exit -o perf.data -- sh -c {shlex.quote('. /lab/lib.sh; ' + command)}"
+    return f"begin_witness\n{command}\nend_witness\n"
