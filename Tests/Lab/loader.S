@@ -1,5 +1,5 @@
-# Boot sector for a floppy disk: reads what it is told from a hard disk to where it is told, then starts Linux by its boot
-# protocol for real mode. The caller fills in drive and parts.
+# Boot sector for a floppy disk: reads what it is told from a hard disk to where it is told, then starts Linux by its
+# boot protocol for real mode. bochs.py fills in drive and parts.
 	.set chunk, 80			# sectors: real mode reaches no more than 64 KiB at once
 	.set buffer, 0x10000
 
