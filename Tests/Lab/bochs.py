@@ -3,18 +3,16 @@
 programs = bochs.fetch(); trouble = bochs.boot(…); what the machine did is on its disks.
 """
 import fcntl
-import hashlib
 import os
 import re
 import struct
 import subprocess
-import tempfile
 import termios
 import threading
 
+import packages
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kvmtax-lab")
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Debian 13's Bochs 3.0 is twice as fast as Debian 12's 2.7, which works too. Fetched with all that it depends on, so
 # that no library of this machine's is needed, of whatever release it is.
 SUITE = "trixie"
@@ -25,18 +23,10 @@ STAND_INS = ("adwaita-icon-theme", "bochs-gui", "dbus", "dconf-gsettings-backend
              "fontconfig-config", "gsettings-backend", "hicolor-icon-theme", "libasound2-data", "libc-bin",
              "libgdk-pixbuf2.0-common", "libglib2.0-data", "libgtk-3-common", "libx11-data", "perl", "perl-base",
              "readline-common", "shared-mime-info", "systemd", "tzdata")
-STATUS = f"""Package: stand-ins
-Status: install ok installed
-Maintainer: none
-Architecture: all
-Version: 1
-Description: none
-Provides: {", ".join(f"{name} (= 9999)" for name in STAND_INS)}
-"""
 FILES = ("./lib/*", "./usr/lib/x86_64-linux-gnu/*", "./usr/bin/bochs-bin",
          "./usr/share/bochs/*", "./usr/share/vgabios/*", "./usr/share/terminfo/*")
 LIBRARIES = "lib/x86_64-linux-gnu"
-MEMORY = 1024  # MiB
+MEMORY = 1536  # MiB
 # For the kernel's command line. The speed of the serial line is emulated, and a slow one costs seconds; so do the
 # self-tests of crypto code (8 s of 15).
 APPEND = ("console=ttyS0,115200 quiet nokaslr mitigations=off nmi_watchdog=0 rcupdate.rcu_cpu_stall_suppress=1 "
@@ -71,65 +61,9 @@ debug: action=ignore
 SEATS = ("ata0-master", "ata0-slave", "ata1-master", "ata1-slave")
 
 
-class Unavailable(Exception):
-    """Bochs is neither in the cache nor to be had: one line."""
-
-
-def fetch(cache=CACHE):
-    """The folder with Bochs and its libraries. Once it is there, no network is needed; remove it to get newer ones."""
-    key = hashlib.sha256(repr((SUITE, PACKAGES, STATUS, FILES)).encode()).hexdigest()[:12]
-    folder = os.path.join(cache, f"bochs-{key}")
-    if os.path.isdir(folder):
-        return folder
-    os.makedirs(cache, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bochs-", dir=cache) as half:
-        for name in ("archives/partial", "lists/partial", "all"):
-            os.makedirs(f"{half}/{name}")
-        with open(f"{half}/status", "w", encoding="ascii") as file:
-            file.write(STATUS)
-        with open(f"{half}/sources.list", "w", encoding="ascii") as file:
-            file.write(f"deb [signed-by={KEYRING}] {mirror()} {SUITE} main\n")
-        print(f"lab: downloading {', '.join(PACKAGES)} of {SUITE} and what they depend on", flush=True)
-        apt(half, "update")
-        apt(half, "install", "--yes", "--download-only", *PACKAGES)
-        for name in sorted(os.listdir(f"{half}/archives")):
-            if name.endswith(".deb"):
-                with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", f"{half}/archives/{name}"],
-                                      stdout=subprocess.PIPE) as files:
-                    # Patterns that match nothing are none of tar's business.
-                    subprocess.run(["tar", "-x", "-C", f"{half}/all", "--wildcards", *FILES],
-                                   stdin=files.stdout, stderr=subprocess.DEVNULL, check=False)
-        try:
-            os.rename(f"{half}/all", folder)
-        except OSError:
-            if not os.path.isdir(folder):  # fetched by another one meanwhile
-                raise
-    return folder
-
-
-def apt(state, *arguments):
-    """Runs apt-get with a state of its own: the system's is neither used nor changed."""
-    settings = {
-        "Dir::Etc::sourcelist": f"{state}/sources.list", "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-        "Dir::State": state, "Dir::State::status": f"{state}/status", "Dir::Cache": state,
-        "APT::Sandbox::User": "root", "APT::Install-Recommends": "false", "APT::Default-Release": "",
-    }
-    options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
-    done = subprocess.run(["apt-get", "-q", *options, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message of apt"]
-        raise Unavailable(f"bochs: {said[-1]}; is there a network?")
-
-
-def mirror():
-    """The mirror that this machine's apt is set up with: it has every suite."""
-    listed = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE)", "Origin: Debian"], capture_output=True,
-                            text=True, check=False).stdout.split()
-    sites = [site for site in listed if "security" not in site]
-    if not sites:
-        raise Unavailable("bochs: apt knows no mirror of Debian: has apt-get update been run?")
-    return sites[0]
+def fetch():
+    """The folder with Bochs and its libraries."""
+    return packages.unpacked(packages.Suite(SUITE).packages("bochs", PACKAGES, stand_ins=STAND_INS), FILES)
 
 
 def write_boot_images(work, kernel, initrd, append, drive):

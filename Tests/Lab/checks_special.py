@@ -10,7 +10,7 @@ def doctor(run):
     run.check(status == "0", "doctor: a recording would work", log)
     said = re.search(r"fast path +(.*(?:\n {4,}.*)*)", log)
     fits = bool(said and said[1].startswith("tp_btf"))
-    run.check(bool(said) and fits == run.machine.fits_typed, "doctor knows whether the fast path fits", log)
+    run.check(bool(said) and fits == run.machine.typed, "doctor knows whether the fast path fits", log)
     mode = re.search(r"\[(\w+)\]", run.machine.read("lockdown"))
     run.check((mode[1] if mode else "none") == run.machine.machine.lockdown,
               f"lockdown is {run.machine.machine.lockdown}", run.machine.read("lockdown"))
@@ -117,3 +117,31 @@ def migrated(run):
         size = int(sizes[0]) >> 20
         run.check(size >= run.drawn.parameters["n"] // 2, "it holds the guest's memory", f"{size} MiB")
         run.say(f"{size} MiB migrated, npf {by_reason(run, 'npf'):,}")
+
+
+def snapshot_taken(run):
+    """QEMU lists the snapshot; while it was taken the VM stood still."""
+    log = run.read("monitor.log")
+    run.check(re.search(r"^\S+ +taken ", log, re.M), "QEMU lists the snapshot", log[-1500:])
+
+
+def nested_ran(run):
+    """The guest's own guest ran: each of its exits made the guest execute VMRUN once more, which exits to us."""
+    found = re.search(r'"cpuid":(\d+)', run.read("trace.log"))
+    run.check(found and int(found[1]) == run.drawn.parameters["n"], "the guest's guest did what was drawn",
+              run.read("trace.log"))
+    runs = by_reason(run, 0x80)
+    run.check(runs >= run.drawn.parameters["n"], "the guest entered its guest for each", f"{runs} VMRUN")
+    run.say(f"VMRUN {runs:,}")
+
+
+def packets_received(run):
+    """QEMU's own dump of the network holds what the guest fetched."""
+    try:
+        with open(run.path("packets.pcap"), "rb") as file:
+            data = file.read()
+    except OSError:
+        data = b""
+    wanted = run.drawn.parameters["n"] << 10
+    run.check(len(data) >= wanted, "the dump of the network holds what was fetched", f"{len(data)} of {wanted} bytes")
+    run.say(f"{len(data) >> 10} KiB on the network")

@@ -67,9 +67,16 @@ def module_files(tree):
 
 
 def without_btf(path, data):
-    """The module without its types, as kernels are built that strip them: its section is renamed in place."""
-    assert b"\0.BTF\0" in data, f"{path} has no BTF to remove"
-    return data.replace(b"\0.BTF\0", b"\0.btf\0", 1)
+    """The module without its types, as kernels are built that strip them: its section is renamed in place. That breaks
+    its signature, which goes too: the kernel refuses a wrong one, but not none (include/linux/module_signature.h)."""
+    if b"\0.BTF\0" not in data:
+        raise packages.Unavailable(f"{path} has no types to remove")
+    data = data.replace(b"\0.BTF\0", b"\0.btf\0", 1)
+    mark = b"~Module signature appended~\n"
+    if data.endswith(mark):
+        length = int.from_bytes(data[-len(mark) - 4:-len(mark)], "big")
+        data = data[:-len(mark) - 12 - length]
+    return data
 
 
 def add_modules(archive, tree, wanted, strip_btf):

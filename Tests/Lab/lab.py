@@ -16,15 +16,17 @@ import packages
 import scenario as scenario_module
 from scenarios import SCENARIOS
 
+Machine = machines.Machine
 MACHINES = (
-    machines.Machine("amd-6.1", "bookworm", "6.1", "all", 420, userland="host"),
-    machines.Machine("amd-6.12", "trixie", "6.12", "real", 300, userland="trixie"),
-    machines.Machine("amd-5.10", "bullseye", "5.10", "counts", 150),
-    machines.Machine("amd-7.2", "trixie-backports", "7.2", "counts", 150),
-    machines.Machine("amd-6.1-no-module-types", "bookworm", "6.1", "counts", 150, strips_btf=True),
-    machines.Machine("amd-6.1-lockdown", "bookworm", "6.1", "counts", 150, append="lockdown=integrity", lockdown="integrity"),
+    Machine("amd-6.1", "bookworm", "6.1", "all", 420, userland="host"),
+    Machine("amd-6.12", "trixie", "6.12", "real", 300, userland="trixie"),
+    Machine("amd-5.10", "bullseye", "5.10", "counts", 150, typed=False, hides_libraries=True),
+    Machine("amd-7.2", "trixie-backports", "7.2", "counts", 150),
+    Machine("amd-6.1-no-module-types", "bookworm", "6.1", "counts", 150, strips_btf=True, typed=False),
+    Machine("amd-6.1-lockdown", "bookworm", "6.1", "counts", 150, append="lockdown=integrity", lockdown="integrity"),
+    Machine("intel-6.1", "bookworm", "6.1", "intel", 300, isa="vmx", userland="trixie"),
 )
-SMOKE = machines.Machine("amd-6.1-smoke", "bookworm", "6.1", "smoke", 90)
+SMOKE = Machine("amd-6.1-smoke", "bookworm", "6.1", "smoke", 90, hides_libraries=True)
 ATTEMPTS = 2
 CONSOLE_LINES = 40
 
@@ -32,13 +34,13 @@ CONSOLE_LINES = 40
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tarball", help="what make dist made")
-    parser.add_argument("--isa", choices=("amd", "intel"), default="amd")
+    parser.add_argument("--isa", choices=("svm", "vmx"), action="append", help="only machines with it; both by default")
     parser.add_argument("--smoke", action="store_true", help="one machine, few scenarios: for inner loops")
     parser.add_argument("--machine", metavar="NAME", action="append", help="only this machine; repeat for more")
     parser.add_argument("--scenario", metavar="PATTERN", help="only scenarios whose names match")
     parser.add_argument("--kernel", metavar="FILE", nargs="+", default=[],
                         help="package files of another kernel (linux-image, or linux-binary and linux-modules), "
-                             "which one machine runs with the scenarios of --machine (amd-5.10's by default)")
+                             "which one machine runs by the rules of --machine (amd-7.2 by default)")
     parser.add_argument("--seed", default=f"{time.time_ns():x}", help="draw the same parameters as a former run")
     parser.add_argument("--keep", metavar="FOLDER", help="keep what the machines brought out")
     return parser.parse_args()
@@ -48,11 +50,11 @@ def chosen(options):
     """The machines to run."""
     if options.smoke:
         return (SMOKE,)
-    if options.kernel:
-        return tuple(machine for machine in MACHINES if machine.name in (options.machine or ["amd-5.10"]))
-    found = tuple(machine for machine in MACHINES if not options.machine or machine.name in options.machine)
+    wanted = options.machine or (["amd-7.2"] if options.kernel else [machine.name for machine in MACHINES])
+    found = tuple(machine for machine in MACHINES
+                  if machine.name in wanted and (not options.isa or machine.isa in options.isa))
     if not found:
-        raise packages.Unavailable(f"there is no such machine: {', '.join(options.machine)}; there are: "
+        raise packages.Unavailable(f"there is no such machine: {', '.join(wanted)}; there are: "
                                    + ", ".join(machine.name for machine in MACHINES))
     return found
 
@@ -79,7 +81,7 @@ class Lab:
             self.failed += 1
 
     def drawn(self, machine):
-        ours = [one for one in SCENARIOS if machine.scenarios in one.sets
+        ours = [one for one in SCENARIOS if machine.scenarios in one.sets and (machine.typed or not one.needs_typed)
                 and (not self.options.scenario or re.search(self.options.scenario, one.name))]
         return scenario_module.draw(ours, f"{self.options.seed} {machine.name}")
 

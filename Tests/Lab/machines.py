@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 
+import bochs
 import images
 import packages
 
@@ -16,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # the run at once.
 APPEND = ("console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check nmi_watchdog=0 "
           "rcupdate.rcu_cpu_stall_suppress=1 panic=-1 clearcpuid=141")
-MODULES = ("virtio_pci", "virtio_blk", "kvm_amd", "tun", "vhost_net")
+MODULES = {"svm": ("virtio_pci", "virtio_blk", "kvm_amd", "tun", "vhost_net"), "vmx": ("ata_piix", "sd_mod", "kvm_intel")}
 GUEST_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_scsi", "sd_mod", "ata_piix")
 
 
@@ -35,10 +36,14 @@ class Machine:
     # A suite whose QEMU and tools the scenarios use ("host": this machine's); None: they use none.
     userland: str | None = None
     append: str = ""
+    # Whether the typed programs fit: from 5.16 on, where Debian's modules have types and kvm_exit has today's arguments.
+    typed: bool = True
     # Without the kvm modules' BTF, as some distributions build them.
     strips_btf: bool = False
     # What its kernel must report in lockdown's list of modes.
     lockdown: str = "none"
+    # Whether libraries are hidden at the end, to see what the launchers say.
+    hides_libraries: bool = False
 
     @property
     def uses_qemu(self):
@@ -68,15 +73,9 @@ class Booted:
         found = re.match(r"(\d+)\.(\d+)", self.release)
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
-    @functools.cached_property
-    def fits_typed(self):
-        """Whether the fast path must fit: Debian has module BTF since 5.11, and kvm_exit has today's arguments since 5.16."""
-        return self.kernel >= (5, 16) and not self.machine.strips_btf
-
     @property
-    def has_statistics(self):
-        """Of a vCPU since 5.14 (KVM_GET_STATS_FD), of a VM before, by debugfs."""
-        return True
+    def typed(self):
+        return self.machine.typed
 
     @functools.cached_property
     def reason_codes(self):
@@ -85,6 +84,13 @@ class Booted:
         table = tables[1] if self.isa == "vmx" else tables[-1]
         return {name: sum(int(part, 0) for part in value.split("+"))
                 for value, name in re.findall(r'{ ([^,{}"]+), "([^"]+)" }', table)}
+
+
+def link(target, path):
+    """A link at the path: emulators leave lock files beside what they open."""
+    if not os.path.lexists(path):
+        os.symlink(target, path)
+    return path
 
 
 def kernel_tree(machine, given, work):
@@ -115,14 +121,14 @@ def make(machine, work, product, drawn, given):
     disks = []
     if machine.uses_qemu:
         suite = packages.host_suite() if machine.userland == "host" else machine.userland
-        disks.append(("root", images.userland(suite)))
+        disks.append(("root", link(images.userland(suite), os.path.join(work, "root"))))
     disks.append(("out", os.path.join(work, "results")))
     with open(f"{work}/disks", "w", encoding="ascii") as file:
         file.writelines(f"{name}\n" for name, _ in disks)
     files = {
         "init": f"{HERE}/machine/init", "bin/busybox": shell, "bin/sh": "@busybox", "lab/busybox": shell,
         "lab/lib.sh": f"{HERE}/machine/lib.sh", "lab/run.sh": f"{HERE}/machine/run.sh", "lab/disks": f"{work}/disks",
-        "lab/scenarios": plan, "kvmtax/bin": f"{product}/bin", "kvmtax/libexec": f"{product}/libexec",
+        "lab/scenarios": plan, **({"lab/hides-libraries": f"{work}/disks"} if machine.hides_libraries else {}), "kvmtax/bin": f"{product}/bin", "kvmtax/libexec": f"{product}/libexec",
     }
     if machine.uses_qemu:
         files["lab/vmlinuz"] = images.vmlinuz(tree)
@@ -134,11 +140,17 @@ def make(machine, work, product, drawn, given):
             f"{work}/host.cpio", tree, (*GUEST_MODULES, "kvm_amd"),
             {"init": f"{HERE}/guest/init", "bin/busybox": shell, "bin/sh": "@busybox",
              "kvmtax/libexec": f"{product}/libexec"})
-    image = images.initramfs(f"{work}/initramfs", tree, MODULES, files, machine.strips_btf)
+    image = images.initramfs(f"{work}/initramfs", tree, MODULES[machine.isa], files, machine.strips_btf)
     return images.vmlinuz(tree), image, disks
 
 
-def boot(machine, work, kernel, image, disks):
+def boot_vmx(machine, work, kernel, image, disks):
+    """Runs a machine under Bochs. What went wrong in one line, or nothing."""
+    return bochs.boot(work, kernel, image, f"{bochs.APPEND} {machine.append}".strip(), [path for _, path in disks],
+                      machine.seconds, f"{work}/console", bochs.fetch())
+
+
+def boot_svm(machine, work, kernel, image, disks):
     """Runs a machine under QEMU's TCG. What went wrong in one line, or nothing."""
     command = [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "EPYC", "-smp", "2", "-m", "3072" if machine.uses_qemu else "1024",
@@ -159,14 +171,15 @@ def boot(machine, work, kernel, image, disks):
     return packages.last_line(ended.stderr.decode(errors="replace")) if ended.returncode else ""
 
 
-def run(machine, work, kernel, image, disks, emulator=boot):
+def run(machine, work, kernel, image, disks):
     """Boots the machine and takes its results. Booted, or None; what went wrong; the console's text."""
     results, console = os.path.join(work, "results"), os.path.join(work, "console")
     with open(results, "wb") as file:
         file.truncate(512 << 20)
     if os.path.exists(console):
         os.unlink(console)
-    trouble = emulator(machine, work, kernel, image, disks)
+    boot = boot_svm if machine.isa == "svm" else boot_vmx
+    trouble = boot(machine, work, kernel, image, disks)
     text = packages.read_text(console)
     out = os.path.join(work, "out")
     shutil.rmtree(out, ignore_errors=True)

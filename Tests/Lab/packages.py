@@ -16,6 +16,16 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Security fixes of a stable suite come from a suite of their own.
 SECURITY = ("bullseye", "bookworm", "trixie")
 
+# What apt shall take as installed.
+STATUS = """Package: stand-ins
+Status: install ok installed
+Maintainer: none
+Architecture: all
+Version: 1
+Description: none
+Provides: {}
+"""
+
 
 class Unavailable(Exception):
     """Something the lab needs is neither in the cache nor to be had: one line that says what, and what to do."""
@@ -45,7 +55,8 @@ class Suite:
         self.name = name
         self.folder = os.path.join(CACHE, name)
         self.asked = False
-        os.makedirs(os.path.join(self.folder, "archives", "partial"), exist_ok=True)
+        for folder in ("archives", "none", "lists"):
+            os.makedirs(os.path.join(self.folder, folder, "partial"), exist_ok=True)
 
     # What apt calls
 
@@ -68,11 +79,8 @@ class Suite:
         lines = [f"deb [signed-by={KEYRING}] {mirror} {self.name} main\n"]
         if self.name in SECURITY:
             lines.append(f"deb [signed-by={KEYRING}] {mirror}-security {self.name}-security main\n")
-        os.makedirs(f"{self.folder}/lists/partial", exist_ok=True)
         with open(f"{self.folder}/sources.list", "w", encoding="ascii") as file:
             file.writelines(lines)
-        with open(f"{self.folder}/status", "w", encoding="ascii"):
-            pass
         done = self.apt("apt-get", "update")
         if done.returncode:
             raise Unavailable(f"apt cannot read the lists of {self.name}: {last_line(done.stderr)}; is there a network?")
@@ -80,17 +88,19 @@ class Suite:
 
     # What the lab asks for
 
-    def packages(self, key, names, closure=True):
-        """Paths of the packages, with all they depend on if `closure`. `names` is a list, or a function that finds the
-        names by apt (called only when the network is needed)."""
+    def packages(self, key, names, closure=True, stand_ins=()):
+        """Paths of the packages, with all they depend on if `closure`, but for the `stand_ins`. `names` is a list, or a
+        function that finds the names by apt (called only when the network is needed)."""
         known = self.cached(key)
         if known:
             return known
+        with open(f"{self.folder}/status", "w", encoding="ascii") as file:
+            if stand_ins:
+                file.write(STATUS.format(", ".join(f"{name} (= 9999)" for name in stand_ins)))
         self.update()
         names = names() if callable(names) else names
         arguments = ["install", "--yes", "--print-uris", *names] if closure else ["download", "--print-uris", *names]
         # What is downloaded already is not listed: an empty folder instead.
-        os.makedirs(f"{self.folder}/none/partial", exist_ok=True)
         listed = self.apt("apt-get", "-o", "Acquire::ForceHash=SHA256", "-o", f"Dir::Cache::archives={self.folder}/none",
                           *arguments)
         wanted = re.findall(r"^'\S+' (\S+) (\d+) SHA256:(\w{64})$", listed.stdout, re.M)

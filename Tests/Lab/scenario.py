@@ -19,6 +19,8 @@ class Scenario:
     # Sets of scenarios that it belongs to; a machine runs one set.
     sets: tuple = ("all",)
     seconds: int = 40
+    # Only where the typed programs fit.
+    needs_typed: bool = False
     # Nothing is wrong with this guest: no rule may find anything above "info".
     is_healthy: bool = False
 

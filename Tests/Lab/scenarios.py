@@ -1,8 +1,8 @@
 """The scenarios. One is a few lines: a name, what runs in the machine, the parameters that are drawn for each run, what is
 injected and what must come of it. Change an expectation after a run only with the reason in the commit."""
-from checks import at_least, counts_equal, lasted, paths_agree, vm_counts_equal
-from checks_special import (churned, competed, disk_full, doctor, migrated, request_counts, stopped, survived_kill,
-                            transferred)
+from checks import at_least, counts_equal, lasted, paths_agree, vm_counts_equal, vm_life_equal
+from checks_special import (churned, competed, disk_full, doctor, migrated, nested_ran, packets_received, request_counts,
+                            snapshot_taken, stopped, survived_kill, transferred)
 from scenario import Scenario, tiny
 
 # What nearly every deed of the tiny guest looks like: as many of each as drawn.
@@ -10,8 +10,8 @@ DEEDS = "--cpuid {a} --out {b} --in {c} --mmio-write {d} --mmio-read {e} --rdmsr
 MANY = {letter: (20, 300) for letter in "abcdefgh"}
 INTERRUPTS = "--hypercall {a} --pause {b} --deadline {c} --oneshot {d} --periodic {e} --ipi {f}"
 SOME = {"a": (20, 200), "b": (20, 200), "c": (10, 40), "d": (10, 40), "e": (10, 40), "f": (10, 60)}
-ANY = ("all", "counts", "smoke")
-MOST = ("all", "counts")
+ANY = ("all", "counts", "smoke", "intel")
+MOST = ("all", "counts", "intel")
 
 TINY = (
     Scenario("doctor", "kvmtax doctor >doctor.log 2>&1; echo $? >doctor.status", (doctor,), sets=ANY),
@@ -27,7 +27,7 @@ TINY = (
              {**MANY, "i": (20, 300)}, sets=ANY),
     Scenario("beside-perf", tiny("--vcpus 2 " + DEEDS, "--events", perf=True), (counts_equal,), MANY),
     Scenario("both-paths", "begin_witness\nrecord tp --attach tp -- /bin/sh -c '. /lab/lib.sh; record btf --attach btf -- "
-             "/bin/sh -c \". /lab/lib.sh; tiny --vcpus 2 " + DEEDS + "\"'\nend_witness", (paths_agree,), MANY, sets=MOST),
+             "/bin/sh -c \". /lab/lib.sh; tiny --vcpus 2 " + DEEDS + "\"'\nend_witness", (paths_agree,), MANY, sets=MOST, needs_typed=True),
     Scenario("interrupts-tp", tiny("--vcpus 2 " + INTERRUPTS, "--attach tp"), (counts_equal,), SOME, sets=MOST),
     Scenario("interrupts-events", tiny("--vcpus 2 " + INTERRUPTS, "--events"), (counts_equal,), SOME, sets=ANY),
     # One thing at a time, each with the class of its exits.
@@ -164,5 +164,37 @@ echo $? >guest.status
 vm_monitor linux paused
 ls -l /tmp/migrated; rm /tmp/migrated"""),
              (vm_counts_equal, migrated), {"n": (16, 32)}, {"EPT.wprot": "n"}, sets=REAL, seconds=60),
+    Scenario("snapshot", linux("i=0; while [ $i -lt {n} ]; do i=$((i+1)); done", """
+vm_monitor linux running cont
+vm_monitor linux running "savevm taken"
+vm_do linux "$(cat command)"
+echo $? >guest.status
+vm_monitor linux paused stop""") + "vm_monitor linux running 'info snapshots'\ncp $vms/linux/monitor.log .\n",
+             (vm_counts_equal, snapshot_taken), {"n": (2000, 4000)}, {"stopped": "1"}, sets=REAL, seconds=60),
+    Scenario("e1000-tftp", """
+mkdir -p /tmp/pxe; dd if=/dev/urandom of=/tmp/pxe/blob bs=1k count={n} 2>/dev/null
+printf '#!ipxe\nimgfetch tftp://10.0.2.2/blob\nreboot\n' >/tmp/pxe/boot.ipxe
+begin_witness
+record trace -- /bin/sh -c '. /lab/lib.sh; echo $$ >vm.pid
+exec timeout 50 qemu-system-x86_64 -accel kvm -cpu host -machine pc -m 64 -nodefaults -no-user-config -no-reboot \\
+	-display none -vga none -boot n -netdev user,id=n,tftp=/tmp/pxe,bootfile=boot.ipxe -device e1000,netdev=n \\
+	-object filter-dump,id=dump,netdev=n,file=packets.pcap'
+end_witness
+grep -o "status [0-9]*" trace.log | cut -d" " -f2 >guest.status""", (vm_life_equal, packets_received),
+             {"n": (200, 400)}, {"MMIO.emul": "n"}, sets=REAL, seconds=60),
+    Scenario("nested", "initrd=/lab/host.cpio vm_linux nested -machine pc -smp 1 -m 256\n"
+             "echo '/kvmtax/libexec/kvmtax/kvmtax-tracer guest --cpuid {n}' >command\n"
+             "record_vm nested -- /bin/sh -c '. /lab/lib.sh; vm_run nested \"$(cat command)\"'\nvm_stop nested",
+             (vm_counts_equal, nested_ran), {"n": (20, 60)}, {"NESTED": "n"}, sets=("all",), seconds=90),
+    # From its first exit to its last.
+    Scenario("linux-life", """
+begin_witness
+truncate -s 16M /tmp/life.raw
+record trace -- /bin/sh -c '. /lab/lib.sh; vm_linux life -machine pc -smp $(nproc) -m 128 \\
+	-drive file=/tmp/life.raw,format=raw,if=none,id=d -device virtio-blk-pci,drive=d
+vm_pid life >vm.pid
+vm_do life "dd if=/dev/vda of=/dev/null bs=4k count={n} iflag=direct"; echo $? >guest.status
+vm_do life "poweroff -f"; sleep 1; vm_stop life'
+end_witness""", (vm_life_equal, at_least("io", "n")), {"n": (20, 60)}, sets=("real", "intel"), seconds=120),
 )
 SCENARIOS = TINY + GUESTS

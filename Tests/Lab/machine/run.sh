@@ -72,10 +72,11 @@ done 2>/dev/null | grep -c '^anon_inode:.*bpf' >left
 find /sys/fs/bpf -mindepth 1 | grep -v -e '/maps.debug$' -e '/progs.debug$' >>left
 
 # The launchers name the library that is missing. Last, and put back each time.
+[ -e /lab/hides-libraries ] || exit 0
 for library in libbpf.so.1 libelf.so.1 libtraceevent.so.1 libzstd.so.1 libz.so.1; do
 	path=$(find /lib /usr/lib -name "$library" 2>/dev/null | head -n 1)
-	[ -n "$path" ] && [ -w "$path" ] || continue
-	mv "$path" /hidden 2>/dev/null || continue
+	[ -n "$path" ] || continue
+	mv "$path" /hidden
 	timeout 40 "$tracer" doctor >"without.$library.log" 2>&1 </dev/null
 	echo "$?" >"without.$library.status"
 	timeout 40 kvmtax --version >"analyzer.without.$library.log" 2>&1 </dev/null
