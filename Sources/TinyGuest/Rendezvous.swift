@@ -5,6 +5,7 @@ final class Rendezvous: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
   private var ready = 0
+  private var resting = 0
   private var finished = 0
   private var open = false
   private var stopped = false
@@ -63,6 +64,15 @@ final class Rendezvous: @unchecked Sendable {
     }
   }
 
+  /// A virtual CPU has done its work; returns when all have, or when they are told to stop.
+  func rest(_ count: Int) {
+    locked {
+      resting += 1
+      pthread_cond_broadcast(changed)
+      while resting < count, !stopped { pthread_cond_wait(changed, mutex) }
+    }
+  }
+
   func finish(failed: Bool) {
     locked {
       finished += 1
@@ -78,7 +88,13 @@ final class Rendezvous: @unchecked Sendable {
     }
   }
 
-  func stop() { locked { stopped = true } }
+  func stop() {
+    locked {
+      stopped = true
+      pthread_cond_broadcast(changed)
+    }
+  }
+
   var isStopped: Bool { locked { stopped } }
 
   /// False when the deadline (CLOCK_MONOTONIC) came first.

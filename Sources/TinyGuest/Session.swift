@@ -130,6 +130,8 @@ final class Session: @unchecked Sendable {
       let start = monotonicNanoseconds()
       try work(vcpu)
       let end = monotonicNanoseconds()
+      // What a thread unmaps on its way out, its stack to begin with, makes KVM before 5.12 repeat the others' page faults.
+      rendezvous.rest(workload.vcpus)
       result = .success(try report(vcpu, index: index, tid: tid, start: start, end: end, late: try pager?.finish()))
     } catch {
       result = .failure(error)
