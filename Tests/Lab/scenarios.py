@@ -156,13 +156,15 @@ GUESTS = (
     Scenario("vhost-net", fetch(1), (vm_counts_equal, transferred), {"n": (1, 3)}, sets=REAL),
     Scenario("memory-touched", linux("dd if=/dev/zero of=/tmp/filled bs=1M count={n}; rm /tmp/filled"),
              (vm_counts_equal,), {"n": (16, 40)}, {"EPT.populate": "n*256"}, sets=REAL),
-    Scenario("migration", linux("dd if=/dev/zero of=/tmp/dirty bs=1M count={n}; rm /tmp/dirty", """
+    # The guest writes until its memory has been copied, after which QEMU leaves it paused.
+    Scenario("migration", linux("while :; do dd if=/dev/zero of=/tmp/dirty bs=1M count={n}; done >/dev/null 2>&1 & "
+             "echo $! >/tmp/writer", """
 vm_monitor linux running cont
-echo "migrate -d \\"exec:cat >/tmp/migrated\\"" >$vms/linux/monitor.in
 vm_do linux "$(cat command)"
 echo $? >guest.status
-vm_monitor linux paused
-ls -l /tmp/migrated; rm /tmp/migrated"""),
+vm_monitor linux running "migrate_set_parameter downtime-limit 3000"
+vm_monitor linux "paused (postmigrate)" "migrate -d \\"exec:cat >/tmp/migrated\\""
+ls -l /tmp/migrated; rm /tmp/migrated""") + "vm_do linux 'kill $(cat /tmp/writer); sleep 0.2; rm -f /tmp/dirty'\n",
              (vm_counts_equal, migrated), {"n": (16, 32)}, {"EPT.wprot": "n"}, sets=REAL, seconds=60),
     Scenario("snapshot", linux("i=0; while [ $i -lt {n} ]; do i=$((i+1)); done", """
 vm_monitor linux running cont
