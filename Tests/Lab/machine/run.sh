@@ -44,7 +44,7 @@ for scenario in /lab/scenarios/*; do
 	worker=$!
 	(
 		sleep "$seconds" && echo "not finished after $seconds s" >late && kill -9 "-$worker"
-	) &
+	) 9>&- &
 	clock=$!
 	wait "$worker"
 	echo "$?" >status
