@@ -16,7 +16,7 @@ PACKAGES := libbpf-dev libelf-dev libtraceevent-dev libzstd-dev zlib1g-dev pkg-c
 	trace-cmd linux-perf e2fsprogs zstd \
 	qemu-system-x86 seabios python3
 
-.PHONY: help setup build test dist install lab lab-smoke demo bench clean
+.PHONY: help setup build test dist install lab demo bench clean
 
 help: ## this list
 	@echo "kvmtax $(VERSION)"
@@ -30,8 +30,8 @@ build: setup ## release build, with the Swift runtime linked in
 	@Packaging/quietly.sh $(RELEASE) --product kvmtax
 	@Packaging/quietly.sh $(RELEASE) --product kvmtax-tracer
 
-test: setup ## everything: unit, sample and live tests, the tarball, the lab
-	@Packaging/test.sh
+test: setup ## everything: unit, sample and live tests, the tarball, the lab (LAB=smoke: a minute of it)
+	@LAB='$(LAB)' ISA='$(ISA)' Packaging/test.sh
 
 dist: build ## pack dist/kvmtax-VERSION-linux-x86_64.tar.gz, which needs no Swift
 	@Packaging/dist.sh $(PROGRAMS) $(DIST)
@@ -43,10 +43,11 @@ install: ## unpack what make dist packed into PREFIX (/usr/local); for root: sud
 	@tar -xzf $(DIST).tar.gz -C $(PREFIX) --strip-components=1 --no-same-owner --wildcards '*/bin/*' '*/libexec/*'
 	@echo "installed $(PREFIX)/bin/kvmtax"
 
-lab-smoke: dist ## boot a KVM host under emulation and compare the tracer's counts with its guest's
-	@python3 -B Tests/Lab/smoke.py $(DIST).tar.gz
-
-lab: lab-smoke ## all of the lab
+# ISA=amd or ISA=intel: only these hosts. LAB=smoke: one host, a minute. LAB_OPTIONS: see Tests/Lab/lab.py --help.
+ISA ?=
+LAB ?=
+lab: dist ## the tracer in real KVM hosts under emulation: ISA=amd, ISA=intel, LAB=smoke
+	@python3 -B Tests/Lab/lab.py $(DIST).tar.gz $(if $(ISA),--isa $(ISA)) $(if $(filter smoke,$(LAB)),--smoke) $(LAB_OPTIONS)
 
 demo: build ## reports on the bundled traces; as root on a KVM host, also on a guest that runs now
 	@Packaging/demo.sh $(PROGRAMS)

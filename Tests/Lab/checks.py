@@ -97,6 +97,17 @@ class Run:
             self.check(False, "perf script reads what perf recorded", done.stderr[-600:] + self.read("said"))
         return counts
 
+    @functools.cached_property
+    def trace_cmd(self):
+        """What trace-cmd recorded beside: exits by thread and reason."""
+        done = subprocess.run(["trace-cmd", "report", "-i", self.path("trace.dat"), "-F", "kvm_exit"],
+                              capture_output=True, text=True, check=False)
+        counts = {}
+        self.count_named(counts, re.findall(r"-(\d+) +\[\d+\].*: kvm_exit: .*?reason (.*?) rip 0x", done.stdout))
+        if not counts:
+            self.check(False, "trace-cmd report reads what trace-cmd recorded", done.stderr[-600:] + self.read("said"))
+        return counts
+
     def count_named(self, counts, found):
         """Adds (thread, reason's name) pairs; reasons without a name are hexadecimal."""
         for tid, name in found:
@@ -196,10 +207,11 @@ def counts_equal(run, trace="trace", attach=None):
     run.check(run.only(run.witnessed) == run.truth, "ftrace's counts equal the guest's",
               difference(guest=run.truth, ftrace=ours_seen))
     statistics_equal(run, ours_seen)
-    if run.has("perf.data"):
-        perf = {tid: run.perf.get(tid, {}) for tid in run.truth}
-        if run.check(perf == ours_seen, "perf's counts equal ftrace's", difference(perf=perf, ftrace=ours_seen)):
-            run.say("= perf")
+    for tool, file in (("perf", "perf.data"), ("trace_cmd", "trace.dat")):
+        if run.has(file):
+            theirs = {tid: getattr(run, tool).get(tid, {}) for tid in run.truth}
+            if run.check(theirs == ours_seen, f"{tool}'s counts equal ftrace's", difference(tool=theirs, ftrace=ours_seen)):
+                run.say(f"= {tool.replace('_', '-')}")
     if not run.has(f"{trace}.status"):
         run.say(f"{total(ours_seen):,} exits, untraced")
         return
@@ -260,6 +272,18 @@ def paths_agree(run):
         one, other = run.counts(classic, "exits", pids), run.counts(typed, "exits", pids)
         if run.check(one == other, "both attach paths agree to the last exit", difference(tp=one, tp_btf=other)):
             run.say(f"tp = tp_btf = {total(one):,}")
+
+
+def imported(run):
+    """trace-cmd's file, read by the analyzer, holds the same exits."""
+    done = subprocess.run([run.kvmtax, "report", "--format", "json", run.path("trace.dat")], capture_output=True, text=True,
+                          check=False)
+    if run.check(done.returncode == 0, "the analyzer reads trace-cmd's file", done.stderr):
+        counts = run.counts(json.loads(done.stdout))
+        ours = {tid: counts.get(tid, {}) for tid in run.truth}
+        seen = {tid: run.witnessed.get(tid, {}) for tid in run.truth}
+        if run.check(ours == seen, "the import counts the same exits", difference(imported=ours, ftrace=seen)):
+            run.say("= trace.dat imported")
 
 
 # Durations

@@ -60,7 +60,7 @@ def module_files(tree):
     for top in ("lib/modules", "usr/lib/modules"):
         for folder, _, names in os.walk(os.path.join(tree, top)):
             for name in names:
-                match = re.fullmatch(r"(.*)\.ko(\.xz)?", name)
+                match = re.fullmatch(r"(.*)\.ko(\.xz|\.zst)?", name)
                 if match:
                     found[match[1].replace("-", "_")] = os.path.join(folder, name)
     return found
@@ -89,6 +89,8 @@ def add_modules(archive, tree, wanted, strip_btf):
         data = read(files[name])
         if files[name].endswith(".xz"):
             data = lzma.decompress(data)
+        elif files[name].endswith(".zst"):
+            data = subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout
         depends = re.search(rb"\0depends=([^\0]*)\0", data)
         for other in depends[1].decode().split(",") if depends and depends[1] else []:
             add(other)
@@ -125,8 +127,11 @@ def add(archive, path, source):
 
 def vmlinuz(tree):
     """The kernel itself; newer packages keep it beside the modules."""
-    return next(os.path.join(folder, name) for folder, _, names in os.walk(tree) for name in names
-                if name.startswith("vmlinuz"))
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(tree) for name in names
+             if name.startswith("vmlinuz")]
+    if not found:
+        raise packages.Unavailable(f"{tree} has no kernel image (vmlinuz)")
+    return found[0]
 
 
 def initramfs(out, tree, modules, files, strip_btf=False):

@@ -34,13 +34,14 @@ CONSOLE_LINES = 40
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tarball", help="what make dist made")
-    parser.add_argument("--isa", choices=("svm", "vmx"), action="append", help="only machines with it; both by default")
+    parser.add_argument("--isa", choices=("amd", "intel"), help="only these machines; both by default")
     parser.add_argument("--smoke", action="store_true", help="one machine, few scenarios: for inner loops")
     parser.add_argument("--machine", metavar="NAME", action="append", help="only this machine; repeat for more")
     parser.add_argument("--scenario", metavar="PATTERN", help="only scenarios whose names match")
     parser.add_argument("--kernel", metavar="FILE", nargs="+", default=[],
-                        help="package files of another kernel (linux-image, or linux-binary and linux-modules), "
-                             "which one machine runs by the rules of --machine (amd-7.2 by default)")
+                        help="another kernel: its package files (linux-image, or linux-binary and linux-modules, or "
+                             "proxmox-kernel), a folder with them unpacked, or an image with kvm built in; "
+                             "one machine runs it, by the rules of --machine (amd-7.2 by default)")
     parser.add_argument("--seed", default=f"{time.time_ns():x}", help="draw the same parameters as a former run")
     parser.add_argument("--keep", metavar="FOLDER", help="keep what the machines brought out")
     return parser.parse_args()
@@ -52,11 +53,21 @@ def chosen(options):
         return (SMOKE,)
     wanted = options.machine or (["amd-7.2"] if options.kernel else [machine.name for machine in MACHINES])
     found = tuple(machine for machine in MACHINES
-                  if machine.name in wanted and (not options.isa or machine.isa in options.isa))
+                  if machine.name in wanted and (not options.isa or machine.name.startswith(options.isa)))
     if not found:
         raise packages.Unavailable(f"there is no such machine: {', '.join(wanted)}; there are: "
                                    + ", ".join(machine.name for machine in MACHINES))
     return found
+
+
+def check_space(folder):
+    """Says now what would else be an odd failure later."""
+    for place, need in ((packages.CACHE, 3 << 30), (folder, 2 << 30)):
+        os.makedirs(place, exist_ok=True)
+        free = shutil.disk_usage(place).free
+        if free < need:
+            raise packages.Unavailable(f"{place} has {free >> 20} MiB of free disk, {need >> 20} are needed; "
+                                       "XDG_CACHE_HOME and TMPDIR choose other places")
 
 
 class Lab:
@@ -94,6 +105,7 @@ class Lab:
         work = os.path.join(self.work, machine.name)
         os.mkdir(work)
         print(f"lab: {machine.name}: {len(drawn)} scenarios", flush=True)
+        check_space(work)
         kernel, image, disks = machines.make(machine, work, self.product, drawn, self.options.kernel)
         for attempt in range(1, ATTEMPTS + 1):
             booted, trouble, console = machines.run(machine, work, kernel, image, disks)

@@ -98,9 +98,15 @@ def kernel_tree(machine, given, work):
     if not given:
         return packages.unpacked(packages.Suite(machine.suite).kernel(machine.series), images.KERNEL_FILES)
     for path in given:
-        if not os.path.isfile(path):
-            raise packages.Unavailable(f"there is no kernel package {path}")
-    return packages.unpack(given, os.path.join(work, "kernel"), images.KERNEL_FILES)
+        if not os.path.exists(path):
+            raise packages.Unavailable(f"there is no kernel {path}")
+    if os.path.isdir(given[0]):
+        return given[0]
+    if all(path.endswith(".deb") for path in given):
+        return packages.unpack(given, os.path.join(work, "kernel"), images.KERNEL_FILES)
+    os.makedirs(f"{work}/kernel")
+    shutil.copy(given[0], f"{work}/kernel/vmlinuz")
+    return f"{work}/kernel"
 
 
 def busybox():
@@ -190,6 +196,10 @@ def run(machine, work, kernel, image, disks):
         trouble = trouble or f"no results: {error}"
     finally:
         os.unlink(results)
-    if not trouble and not os.path.exists(f"{out}/status"):
+    status = packages.read_text(f"{out}/status").strip()
+    if not trouble and not status:
         trouble = "the scenarios did not run to their end"
+    if not trouble and status != "0":
+        said = [line for line in text.splitlines() if line.startswith(("lab: no ", "lab: module ", "lab: the "))]
+        raise packages.Unavailable(f"{machine.name} cannot run scenarios: {'; '.join(said) or 'status ' + status}")
     return (None if trouble else Booted(machine, out, text)), trouble, text

@@ -3,7 +3,9 @@ import dataclasses
 import random
 import shlex
 
-PLAN = "/lab/scenarios"
+# Tools that the lab compares with.
+BESIDE = {"perf": "perf record -q -a -e kvm:kvm_exit -o perf.data --",
+          "trace-cmd": "trace-cmd record -q -e kvm:kvm_exit -e kvm:kvm_entry -o trace.dat"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +59,10 @@ def draw(scenarios, seed):
     return drawn
 
 
-def tiny(options, record="", perf=False):
+def tiny(options, record="", beside=None):
     """The script that records a tiny guest of these options; the tracer attaches before the VM exists and stops after it
-    is gone. With perf, perf records the same exits beside it."""
+    is gone. `beside` is a tool (of BESIDE) that records the same exits."""
     command = f"record trace {record} -- /bin/sh -c {shlex.quote('. /lab/lib.sh; tiny ' + options)}"
-    if perf:
-        command = f"perf record -q -a -e kvm:kvm_exit -o perf.data -- sh -c {shlex.quote('. /lab/lib.sh; ' + command)}"
+    if beside:
+        command = f"{BESIDE[beside]} sh -c {shlex.quote('. /lab/lib.sh; ' + command)}"
     return f"begin_witness\n{command}\nend_witness\n"

@@ -1,6 +1,6 @@
 """The scenarios. One is a few lines: a name, what runs in the machine, the parameters that are drawn for each run, what is
 injected and what must come of it. Change an expectation after a run only with the reason in the commit."""
-from checks import at_least, counts_equal, lasted, paths_agree, vm_counts_equal, vm_life_equal
+from checks import at_least, counts_equal, imported, lasted, paths_agree, vm_counts_equal, vm_life_equal
 from checks_special import (churned, competed, disk_full, doctor, migrated, nested_ran, packets_received, request_counts,
                             snapshot_taken, stopped, survived_kill, transferred)
 from scenario import Scenario, tiny
@@ -25,7 +25,8 @@ TINY = (
              {**MANY, "i": (20, 300)}, sets=MOST),
     Scenario("events-btf", tiny("--vcpus 2 --hlt {i} " + DEEDS, "--attach btf --events"), (counts_equal,),
              {**MANY, "i": (20, 300)}, sets=ANY),
-    Scenario("beside-perf", tiny("--vcpus 2 " + DEEDS, "--events", perf=True), (counts_equal,), MANY),
+    Scenario("beside-perf", tiny("--vcpus 2 " + DEEDS, "--events", beside="perf"), (counts_equal,), MANY),
+    Scenario("beside-trace-cmd", tiny("--vcpus 2 " + DEEDS, "--events", beside="trace-cmd"), (counts_equal, imported), MANY),
     Scenario("both-paths", "begin_witness\nrecord tp --attach tp -- /bin/sh -c '. /lab/lib.sh; record btf --attach btf -- "
              "/bin/sh -c \". /lab/lib.sh; tiny --vcpus 2 " + DEEDS + "\"'\nend_witness", (paths_agree,), MANY, sets=MOST, needs_typed=True),
     Scenario("interrupts-tp", tiny("--vcpus 2 " + INTERRUPTS, "--attach tp"), (counts_equal,), SOME, sets=MOST),

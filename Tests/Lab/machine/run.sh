@@ -27,7 +27,7 @@ exec 9>/tmp/hold
 tries=0
 until grep -q ready /tmp/held; do
 	tries=$((tries + 1))
-	[ "$tries" -lt 200 ] || fail "no VM can run here: $(cat /tmp/held)"
+	[ "$tries" -lt 200 ] || fail "no VM can run here: $(cat /tmp/held); modules: $(lsmod | cut -d' ' -f1 | tr '\n' ' ')"
 	sleep 0.1
 done
 
