@@ -100,7 +100,7 @@ class Run:
     @functools.cached_property
     def trace_cmd(self):
         """What trace-cmd recorded beside: exits by thread and reason."""
-        done = subprocess.run(["trace-cmd", "report", "-i", self.path("trace.dat"), "-F", "kvm_exit"],
+        done = subprocess.run(["trace-cmd", "report", "-N", "-i", self.path("trace.dat"), "-F", "kvm_exit"],
                               capture_output=True, text=True, check=False)
         counts = {}
         self.count_named(counts, re.findall(r"-(\d+) +\[\d+\].*: kvm_exit: .*?reason (.*?) rip 0x", done.stdout))
