@@ -130,7 +130,7 @@ def nested_ran(run):
     found = re.search(r'"cpuid":(\d+)', run.read("trace.log"))
     run.check(found and int(found[1]) == run.drawn.parameters["n"], "the guest's guest did what was drawn",
               run.read("trace.log"))
-    runs = by_reason(run, 0x80)
+    runs = by_reason(run, "vmrun")
     run.check(runs >= run.drawn.parameters["n"], "the guest entered its guest for each", f"{runs} VMRUN")
     run.say(f"VMRUN {runs:,}")
 

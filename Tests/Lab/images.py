@@ -156,10 +156,10 @@ UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/i18n"
 
 
 def userland(suite):
-    """A disk image (ext4, in the cache) with QEMU and the tools that the lab compares with, of a Debian suite. Made anew when
-    the packages change."""
-    names = ["qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu", "busybox-static", "libbpf1", "libelf1", "libtraceevent1",
-             "libzstd1", "zlib1g", "libstdc++6", "linux-perf", "trace-cmd"]
+    """A disk image (ext4, in the cache) with QEMU and the tools that the lab compares with, of a Debian suite. Made anew
+    when the packages change."""
+    names = ["qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu", "busybox-static", "libbpf1", "libelf1",
+             "libtraceevent1", "libzstd1", "zlib1g", "libstdc++6", "linux-perf", "trace-cmd"]
     paths = packages.Suite(suite).packages("userland", names)
     key = hashlib.sha256("\n".join([*sorted(map(os.path.basename, paths)), *UNUSED]).encode()).hexdigest()[:16]
     image = os.path.join(packages.CACHE, f"userland-{suite}-{key}.img")
@@ -180,8 +180,8 @@ def userland(suite):
             file.write("root:x:0:0:root:/root:/bin/sh\n")
         with open(f"{root}/etc/group", "w", encoding="ascii") as file:
             file.write("root:x:0:\n")
-        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-m", "0", "-d", root, half, "1100M"],
-                       check=True)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-m", "0", "-d", root, half,
+                        "1100M"], stdout=subprocess.DEVNULL, check=True)
         os.rename(half, image)
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -20,6 +20,11 @@ APPEND = ("console=ttyS0 quiet mitigations=off tsc=reliable no_timer_check nmi_w
 MODULES = {"svm": ("virtio_pci", "virtio_blk", "kvm_amd", "tun", "vhost_net"), "vmx": ("ata_piix", "sd_mod", "kvm_intel")}
 GUEST_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_scsi", "sd_mod", "ata_piix")
 
+# arch/x86/include/uapi/asm/svm.h and vmx.h
+SVM = {"cpuid": 0x72, "hlt": 0x78, "io": 0x7B, "msr": 0x7C, "vmrun": 0x80, "hypercall": 0x81, "npf": 0x400, "intr": 0x60}
+VMX = {"cpuid": 10, "hlt": 12, "hypercall": 18, "io": 30, "msr_read": 31, "msr_write": 32,
+       "ept_violation": 48, "ept_misconfig": 49, "intr": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
@@ -72,6 +77,10 @@ class Booted:
     def kernel(self):
         found = re.match(r"(\d+)\.(\d+)", self.release)
         return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    @property
+    def reasons(self):
+        return SVM if self.isa == "svm" else VMX
 
     @property
     def typed(self):
@@ -134,8 +143,10 @@ def make(machine, work, product, drawn, given):
     files = {
         "init": f"{HERE}/machine/init", "bin/busybox": shell, "bin/sh": "@busybox", "lab/busybox": shell,
         "lab/lib.sh": f"{HERE}/machine/lib.sh", "lab/run.sh": f"{HERE}/machine/run.sh", "lab/disks": f"{work}/disks",
-        "lab/scenarios": plan, **({"lab/hides-libraries": f"{work}/disks"} if machine.hides_libraries else {}), "kvmtax/bin": f"{product}/bin", "kvmtax/libexec": f"{product}/libexec",
+        "lab/scenarios": plan, "kvmtax/bin": f"{product}/bin", "kvmtax/libexec": f"{product}/libexec",
     }
+    if machine.hides_libraries:
+        files["lab/hides-libraries"] = f"{work}/disks"
     if machine.uses_qemu:
         files["lab/vmlinuz"] = images.vmlinuz(tree)
         files["lab/guest.cpio"] = images.initramfs(

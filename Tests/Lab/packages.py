@@ -167,9 +167,9 @@ def subprocess_in(folder, suite, names):
 
 def find_mirror():
     """The Debian mirror that this machine's apt is set up with; it has the other suites too."""
-    text = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE) $(SUITE) $(ORIGIN) $(CREATED_BY)"], capture_output=True,
+    text = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE)", "Origin: Debian"], capture_output=True,
                           text=True, check=False).stdout
-    sites = [line.split()[0] for line in text.splitlines() if " Debian " in f" {line} " and "security" not in line]
+    sites = [site for site in text.split() if "security" not in site]
     if not sites:
         text = "".join(read_text(path) for path in apt_sources())
         sites = re.findall(r"(?:^URIs:|^deb(?: \[[^\]]*\])?)\s+(https?://\S+/debian)/?\s", text + "\n", re.M)
@@ -203,8 +203,9 @@ def unpack(paths, folder, patterns=()):
     for path in paths:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as files:
             # Patterns that match nothing are none of tar's business.
-            subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", folder, *(("--wildcards", *patterns) if patterns else ())],
-                           stdin=files.stdout, check=False, stderr=subprocess.DEVNULL)
+            chosen = ("--wildcards", *patterns) if patterns else ()
+            subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", folder, *chosen], stdin=files.stdout, check=False,
+                           stderr=subprocess.DEVNULL)
     if not os.listdir(folder):
         raise Unavailable(f"nothing could be unpacked of {' '.join(paths)}: are these Debian packages?")
     return folder

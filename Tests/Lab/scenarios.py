@@ -28,7 +28,8 @@ TINY = (
     Scenario("beside-perf", tiny("--vcpus 2 " + DEEDS, "--events", beside="perf"), (counts_equal,), MANY),
     Scenario("beside-trace-cmd", tiny("--vcpus 2 " + DEEDS, "--events", beside="trace-cmd"), (counts_equal, imported), MANY),
     Scenario("both-paths", "begin_witness\nrecord tp --attach tp -- /bin/sh -c '. /lab/lib.sh; record btf --attach btf -- "
-             "/bin/sh -c \". /lab/lib.sh; tiny --vcpus 2 " + DEEDS + "\"'\nend_witness", (paths_agree,), MANY, sets=MOST, needs_typed=True),
+             "/bin/sh -c \". /lab/lib.sh; tiny --vcpus 2 " + DEEDS + "\"'\nend_witness", (paths_agree,), MANY, sets=MOST,
+             needs_typed=True),
     Scenario("interrupts-tp", tiny("--vcpus 2 " + INTERRUPTS, "--attach tp"), (counts_equal,), SOME, sets=MOST),
     Scenario("interrupts-events", tiny("--vcpus 2 " + INTERRUPTS, "--events"), (counts_equal,), SOME, sets=ANY),
     # One thing at a time, each with the class of its exits.
@@ -47,10 +48,10 @@ TINY = (
     Scenario("ipi", tiny("--vcpus 2 --ipi {n}", "--events"), (counts_equal,), {"n": (100, 400)}, {"IPI": "2*n"}),
     Scenario("hypercall", tiny("--hypercall {n}"), (counts_equal,), {"n": (500, 2000)}, {"HYPERCALL": "n"}),
     Scenario("halt-to-user-space", tiny("--hlt {n}"), (counts_equal,), {"n": (200, 800)}, {"IDLE": "n"}),
-    Scenario("idle-guest", tiny("--deadline {n} --timer-us 20000"), (counts_equal, lasted("deadline_halt", "wall_ns", "halt_wait",
-             "halt_poll")), {"n": (20, 40)}, {"IDLE": "n"}, is_healthy=True),
-    Scenario("computing-guest", tiny("--rdtsc-spin {n} --guest-spin-us 5000"), (counts_equal, lasted("rdtsc_spin", "wall_ns",
-             "guest", "kernel", "host_interrupt")), {"n": (40, 100)}, {"guest": "n"}, is_healthy=True),
+    Scenario("idle-guest", tiny("--deadline {n} --timer-us 20000"),
+             (counts_equal, lasted("deadline_halt", "wall_ns", "halt_wait", "halt_poll")), {"n": (20, 40)}, {"IDLE": "n"}, is_healthy=True),
+    Scenario("computing-guest", tiny("--rdtsc-spin {n} --guest-spin-us 5000"),
+             (counts_equal, lasted("rdtsc_spin", "wall_ns", "guest", "kernel", "host_interrupt")), {"n": (40, 100)}, {"guest": "n"}, is_healthy=True),
     # Several at once.
     Scenario("vms-at-once", tiny("--vms 4 --vcpus 2 " + DEEDS), (counts_equal,), MANY),
     Scenario("two-vms-one-cpu", tiny("--vms 2 --pin 1 --rdtsc-spin {n} --cpuid {m}", "--events"), (counts_equal,),
@@ -89,7 +90,8 @@ true""",
     Scenario("disk-full", """
 mkdir /tmp/small; mount -t tmpfs -o size=3m small /tmp/small
 begin_witness
-kvmtax record --force --events -o /tmp/small/trace.kvmtax --max-overhead 0 -- /bin/sh -c '. /lab/lib.sh; tiny --vcpus 2 --cpuid {n}' >trace.log 2>&1
+kvmtax record --force --events -o /tmp/small/trace.kvmtax --max-overhead 0 -- \\
+	/bin/sh -c '. /lab/lib.sh; tiny --vcpus 2 --cpuid {n}' >trace.log 2>&1
 echo $? >trace.status
 end_witness
 cp /tmp/small/trace.kvmtax .; umount /tmp/small""", (disk_full,), {"n": (60000, 80000)}),
@@ -142,8 +144,8 @@ GUESTS = (
              {"n": (20000, 40000)}, is_healthy=True, sets=REAL),
     Scenario("virtio-blk-reads", read_disk("vda"), (vm_counts_equal, request_counts("read"), at_least("npf", "n")),
              {"n": (200, 500)}, {"VIRTIO.kick": "n"}, sets=REAL),
-    Scenario("virtio-blk-writes", linux("cat /sys/block/vda/stat; dd if=/dev/zero of=/dev/vda bs=64k count={n} oflag=direct; "
-             "cat /sys/block/vda/stat"), (vm_counts_equal, request_counts("write"), at_least("npf", "n")),
+    Scenario("virtio-blk-writes", linux("cat /sys/block/vda/stat; "
+             "dd if=/dev/zero of=/dev/vda bs=64k count={n} oflag=direct; cat /sys/block/vda/stat"), (vm_counts_equal, request_counts("write"), at_least("npf", "n")),
              {"n": (50, 150)}, {"VIRTIO.kick": "n"}, sets=REAL),
     Scenario("virtio-blk-no-ioeventfd", read_disk("vdb"), (vm_counts_equal, request_counts("read"), at_least("npf", "n")),
              {"n": (200, 500)}, {"VIRTIO.kick": "n"}, sets=REAL),
@@ -155,8 +157,9 @@ GUESTS = (
              {"n": (100, 200)}, {"PIO.emul": "10*n"}, sets=REAL),
     Scenario("virtio-net", fetch(0), (vm_counts_equal, transferred), {"n": (1, 3)}, sets=REAL),
     Scenario("vhost-net", fetch(1), (vm_counts_equal, transferred), {"n": (1, 3)}, sets=REAL),
+    # By pages of 2 MiB, where the host gives such, of which some were in use before.
     Scenario("memory-touched", linux("dd if=/dev/zero of=/tmp/filled bs=1M count={n}; rm /tmp/filled"),
-             (vm_counts_equal,), {"n": (16, 40)}, {"EPT.populate": "n*256"}, sets=REAL),
+             (vm_counts_equal,), {"n": (16, 40)}, {"EPT.populate": "n//4"}, sets=REAL),
     # The guest writes until its memory has been copied, after which QEMU leaves it paused.
     Scenario("migration", linux("while :; do dd if=/dev/zero of=/tmp/dirty bs=1M count={n}; done >/dev/null 2>&1 & "
              "echo $! >/tmp/writer", """

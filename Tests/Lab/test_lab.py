@@ -44,7 +44,8 @@ class SetUp(unittest.TestCase):
         self.refused(lab(self.tarball, "--machine", "vax"), "there is no such machine: vax; there are: amd-6.1")
 
     def test_missing_kernel(self):
-        self.refused(lab(self.tarball, "--kernel", "/nowhere/linux-image.deb"), "there is no kernel /nowhere/linux-image.deb")
+        path = "/nowhere/linux-image.deb"
+        self.refused(lab(self.tarball, "--kernel", path), f"there is no kernel {path}")
 
     def test_what_is_no_kernel_package(self):
         broken = f"{self.folder}/linux-image.deb"
@@ -88,7 +89,8 @@ class Machines(unittest.TestCase):
         path = os.environ["PATH"]
         os.environ["PATH"] = f"{place.name}:{path}"
         try:
-            return machines.run(machines.Machine("m", "bookworm", "6.1", "smoke", seconds), place.name, "kernel", "image", [])
+            machine = machines.Machine("m", "bookworm", "6.1", "smoke", seconds)
+            return machines.run(machine, place.name, "kernel", "image", [])
         finally:
             os.environ["PATH"] = path
 
@@ -133,7 +135,8 @@ class Scenarios(unittest.TestCase):
     def test_nothing_brought_out_fails_every_scenario(self):
         """Each scenario's checks, with nothing at hand."""
         class Booted:
-            isa, typed, kernel, reason_codes, machine = "svm", True, (6, 1), {}, machines.Machine("m", "b", "6.1", "all", 1)
+            isa, typed, kernel, reason_codes, reasons = "svm", True, (6, 1), {}, machines.SVM
+            machine = machines.Machine("m", "b", "6.1", "all", 1)
 
             @staticmethod
             def read(_):

@@ -1,5 +1,5 @@
-# What the lab's machine runs: each file in /lab/scenarios is a scenario, NUMBER.NAME.SECONDS, which gets a folder in /tmp/out,
-# its time, and nothing of it survives it.
+# What the lab's machine runs: each file in /lab/scenarios is a scenario, NUMBER.NAME.SECONDS, which gets a folder in
+# /tmp/out and its time. Nothing of it survives it but QEMU guests that later ones use.
 . /lab/lib.sh
 mkdir -p /run/busybox "$vms"
 /lab/busybox --install -s /run/busybox
