@@ -32,6 +32,13 @@ swift build --build-tests >"$log" 2>&1
 built=$?
 end $built "$log"
 
+# The live tests need it, and where no systemd runs nobody has mounted it.
+tracefs=/sys/kernel/tracing
+if [ "$(id -u)" -eq 0 ] && [ -d "$tracefs" ] && [ ! -e "$tracefs/events" ]; then
+	echo "mounting tracefs on $tracefs"
+	mount -t tracefs tracefs "$tracefs" || :
+fi
+
 tests="not run"
 if [ $built -eq 0 ]; then
 	begin "running the tests"

@@ -49,9 +49,11 @@ TINY = (
     Scenario("hypercall", tiny("--hypercall {n}"), (counts_equal,), {"n": (500, 2000)}, {"HYPERCALL": "n"}),
     Scenario("halt-to-user-space", tiny("--hlt {n}"), (counts_equal,), {"n": (200, 800)}, {"IDLE": "n"}),
     Scenario("idle-guest", tiny("--deadline {n} --timer-us 20000"),
-             (counts_equal, lasted("deadline_halt", "wall_ns", "halt_wait", "halt_poll")), {"n": (20, 40)}, {"IDLE": "n"}, is_healthy=True),
+             (counts_equal, lasted("deadline_halt", "wall_ns", "halt_wait", "halt_poll")), {"n": (20, 40)}, {"IDLE": "n"},
+             is_healthy=True),
     Scenario("computing-guest", tiny("--rdtsc-spin {n} --guest-spin-us 5000"),
-             (counts_equal, lasted("rdtsc_spin", "wall_ns", "guest", "kernel", "host_interrupt")), {"n": (40, 100)}, {"guest": "n"}, is_healthy=True),
+             (counts_equal, lasted("rdtsc_spin", "wall_ns", "guest", "kernel", "host_interrupt")), {"n": (40, 100)},
+             {"guest": "n"}, is_healthy=True),
     # Several at once.
     Scenario("vms-at-once", tiny("--vms 4 --vcpus 2 " + DEEDS), (counts_equal,), MANY),
     Scenario("two-vms-one-cpu", tiny("--vms 2 --pin 1 --rdtsc-spin {n} --cpuid {m}", "--events"), (counts_equal,),
@@ -145,7 +147,8 @@ GUESTS = (
     Scenario("virtio-blk-reads", read_disk("vda"), (vm_counts_equal, request_counts("read"), at_least("npf", "n")),
              {"n": (200, 500)}, {"VIRTIO.kick": "n"}, sets=REAL),
     Scenario("virtio-blk-writes", linux("cat /sys/block/vda/stat; "
-             "dd if=/dev/zero of=/dev/vda bs=64k count={n} oflag=direct; cat /sys/block/vda/stat"), (vm_counts_equal, request_counts("write"), at_least("npf", "n")),
+             "dd if=/dev/zero of=/dev/vda bs=64k count={n} oflag=direct; cat /sys/block/vda/stat"),
+             (vm_counts_equal, request_counts("write"), at_least("npf", "n")),
              {"n": (50, 150)}, {"VIRTIO.kick": "n"}, sets=REAL),
     Scenario("virtio-blk-no-ioeventfd", read_disk("vdb"), (vm_counts_equal, request_counts("read"), at_least("npf", "n")),
              {"n": (200, 500)}, {"VIRTIO.kick": "n"}, sets=REAL),
