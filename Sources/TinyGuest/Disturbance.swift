@@ -14,7 +14,7 @@ final class Competitor: @unchecked Sendable {
     self.rendezvous = rendezvous
     self.cpu = cpu
     self.vcpus = vcpus
-    worker = try Worker("competitor") { [unowned self] in burn($0) }
+    worker = try Worker("competitor") { [self] in burn($0) }
   }
 
   private func burn(_ tid: Int32) {
@@ -34,8 +34,6 @@ final class Competitor: @unchecked Sendable {
     worker = nil
     return measured
   }
-
-  deinit { worker?.join() }
 }
 
 /// A process that stops this one for a known time, soon after the virtual CPUs went to work.

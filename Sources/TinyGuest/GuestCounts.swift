@@ -35,7 +35,7 @@ struct GuestCounts {
       one.count = sum(deed)
       one.tscCycles = cycles
       // kHz are cycles per ms
-      one.wallNanoseconds = tscKHz.map { Int(Double(cycles) * 1e6 / Double($0)) }
+      one.wallNanoseconds = tscKHz.flatMap { Int(exactly: (Double(cycles) * 1e6 / Double($0)).rounded()) }
       measured[name] = one
     }
   }

@@ -23,11 +23,12 @@ final class Pager: @unchecked Sendable {
     self.descriptor = descriptor
     stopPipe = (ends[0], ends[1])
     self.delayMicroseconds = delayMicroseconds
-    worker = try Worker("userfault") { [unowned self] in serve($0) }
+    worker = try Worker("userfault") { [self] in serve($0) }
   }
 
+  // The thread holds this object: it has ended by now.
   deinit {
-    stop()
+    if worker != nil { close(stopPipe.writing) }
     close(stopPipe.reading)
     close(descriptor)
   }
@@ -70,7 +71,7 @@ final class Pager: @unchecked Sendable {
     self.worker = nil
   }
 
-  /// Ends the thread; what it did.
+  /// Ends the thread, which nothing else ends; what it did.
   func finish() throws(TinyGuestError) -> Measured {
     stop()
     if let failure { throw failure }

@@ -33,7 +33,12 @@ final class Session: @unchecked Sendable {
 
   func run(_ onReady: ([Int32]) -> Void) throws(TinyGuestError) -> Result {
     let competitor = try competitor()
-    try runVCPUs(onReady)
+    do throws(TinyGuestError) {
+      try runVCPUs(onReady)
+    } catch {
+      _ = competitor?.finish()
+      throw error
+    }
     var vcpus: [VCPUResult] = []
     for case .some(let result) in results { vcpus.append(try result.get()) }
     var measured: [String: Measured] = [:]
@@ -78,7 +83,7 @@ final class Session: @unchecked Sendable {
     stopper?.begin()
     var finished = inTime
     if inTime {
-      let left = limit + (workload.seconds ?? 0)
+      let left = limit + (workload.seconds ?? 0) + Double(workload.stopMilliseconds ?? 0) / 1000
       finished = rendezvous.waitFinishedOrFailed(threads.count, until: deadline(inSeconds: left))
     }
     interrupt(threads)
@@ -113,11 +118,12 @@ final class Session: @unchecked Sendable {
   private func runVCPU(_ index: Int, tid: Int32) {
     var arrived = false
     var result: Swift.Result<VCPUResult, TinyGuestError>
+    var pager: Pager?
     do throws(TinyGuestError) {
       if let cpu = workload.pinnedCPU, case let code = kt_guest_pin(Int32(cpu)), code != 0 {
         throw TinyGuestError("binding a virtual CPU to CPU \(cpu)", errno: code)
       }
-      let pager = try pager(index)
+      pager = try makePager(index)
       // One at a time: the first one's page faults build the upper levels of the nested page tables.
       let vcpu = try VirtualCPU(machine, index: index, workload)
       try rendezvous.alone { () throws(TinyGuestError) in
@@ -135,6 +141,7 @@ final class Session: @unchecked Sendable {
       result = .success(try report(vcpu, index: index, tid: tid, start: start, end: end, late: try pager?.finish()))
     } catch {
       result = .failure(error)
+      _ = try? pager?.finish()
     }
     if !arrived { rendezvous.arriveAndWait() }
     let isFailed = if case .failure = result { true } else { false }
@@ -142,7 +149,7 @@ final class Session: @unchecked Sendable {
     rendezvous.finish(failed: isFailed)
   }
 
-  private func pager(_ index: Int) throws(TinyGuestError) -> Pager? {
+  private func makePager(_ index: Int) throws(TinyGuestError) -> Pager? {
     guard machine.layout.delayedBytes > 0 else { return nil }
     return try Pager(
       machine.delayedMemory(index), bytes: machine.layout.delayedBytes, delayMicroseconds: workload.spans.fault)

@@ -1,4 +1,5 @@
 """What the lab's machines boot from and work on: an initramfs (cpio, newc) and a disk with a Debian userland."""
+import glob
 import hashlib
 import lzma
 import os
@@ -163,16 +164,21 @@ def userland(suite):
     paths = packages.Suite(suite).packages("userland", names)
     key = hashlib.sha256("\n".join([*sorted(map(os.path.basename, paths)), *UNUSED]).encode()).hexdigest()[:16]
     image = os.path.join(packages.CACHE, f"userland-{suite}-{key}.img")
-    if os.path.exists(image):
-        return image
+    with packages.locked():
+        if not os.path.exists(image):
+            make_userland(image, suite, paths)
+    return image
+
+
+def make_userland(image, suite, paths):
     print(f"lab: making a disk of {len(paths)} packages of {suite}", flush=True)
     root = f"{image}.{os.getpid()}.root"
     half = f"{image}.{os.getpid()}"
     try:
         merged(root)
         packages.unpack(paths, root)
-        for pattern in UNUSED:
-            subprocess.run(f"rm -rf {root}/{pattern}", shell=True, check=True)
+        for path in [path for pattern in UNUSED for path in glob.glob(f"{glob.escape(root)}/{pattern}")]:
+            shutil.rmtree(path)
         for folder in ("dev", "proc", "sys", "tmp", "run", "lab", "kvmtax", "root", "etc", "var"):
             os.makedirs(f"{root}/{folder}", exist_ok=True)
         os.symlink("busybox", f"{root}/bin/sh")  # what is essential depends on nothing, and nothing on it
@@ -187,7 +193,6 @@ def userland(suite):
         shutil.rmtree(root, ignore_errors=True)
         if os.path.exists(half):
             os.unlink(half)
-    return image
 
 
 def merged(root):

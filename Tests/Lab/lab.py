@@ -5,6 +5,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ MACHINES = (
 SMOKE = Machine("amd-6.1-smoke", "bookworm", "6.1", "smoke", 90, hides_libraries=True)
 ATTEMPTS = 2
 CONSOLE_LINES = 40
+LIBRARIES = ("libbpf.so.1", "libelf.so.1", "libtraceevent.so.1", "libzstd.so.1", "libz.so.1")
 
 
 def arguments():
@@ -50,24 +52,26 @@ def arguments():
 def chosen(options):
     """The machines to run."""
     if options.smoke:
+        if options.machine or options.isa == "intel":
+            raise packages.Unavailable("--smoke is one AMD machine of its own: leave out --machine and --isa")
         return (SMOKE,)
     wanted = options.machine or (["amd-7.2"] if options.kernel else [machine.name for machine in MACHINES])
+    for name in wanted:
+        if name not in [machine.name for machine in MACHINES]:
+            raise packages.Unavailable(f"there is no such machine: {name}; there are: "
+                                       + ", ".join(machine.name for machine in MACHINES))
     found = tuple(machine for machine in MACHINES
                   if machine.name in wanted and (not options.isa or machine.name.startswith(options.isa)))
     if not found:
-        raise packages.Unavailable(f"there is no such machine: {', '.join(wanted)}; there are: "
-                                   + ", ".join(machine.name for machine in MACHINES))
+        raise packages.Unavailable(f"{', '.join(wanted)}: not {options.isa}")
     return found
 
 
 def check_space(folder):
     """Says now what would else be an odd failure later."""
-    for place, need in ((packages.CACHE, 3 << 30), (folder, 2 << 30)):
-        os.makedirs(place, exist_ok=True)
-        free = shutil.disk_usage(place).free
-        if free < need:
-            raise packages.Unavailable(f"{place} has {free >> 20} MiB of free disk, {need >> 20} are needed; "
-                                       "XDG_CACHE_HOME and TMPDIR choose other places")
+    free = shutil.disk_usage(folder).free
+    if free < 2 << 30:
+        raise packages.Unavailable(f"{folder} has {free >> 20} MiB of free disk, 2048 are needed; TMPDIR chooses another place")
 
 
 class Lab:
@@ -97,27 +101,28 @@ class Lab:
         return scenario_module.draw(ours, f"{self.options.seed} {machine.name}")
 
     def run(self, machine):
-        """Makes and boots a machine, at most twice, and judges what it brought out."""
+        """Runs a machine and judges what it brought out. Scenarios in which a guest hung or did not boot have a second
+        machine to themselves."""
         began = time.monotonic()
         drawn = self.drawn(machine)
         if not drawn:
             return
+        print(f"lab: {machine.name}: {len(drawn)} scenarios", flush=True)
         work = os.path.join(self.work, machine.name)
         os.mkdir(work)
-        print(f"lab: {machine.name}: {len(drawn)} scenarios", flush=True)
-        check_space(work)
-        kernel, image, disks = machines.make(machine, work, self.product, drawn, self.options.kernel)
-        for attempt in range(1, ATTEMPTS + 1):
-            booted, trouble, console = machines.run(machine, work, kernel, image, disks)
-            if booted:
-                break
-            print(f"lab: {machine.name}: {trouble} (attempt {attempt} of {ATTEMPTS}); its console ends:")
-            print("\n".join(f"  | {line}" for line in console.splitlines()[-CONSOLE_LINES:]), flush=True)
+        booted = self.boot(machine, work, drawn)
         if not booted:
             self.line(False, f"{machine.name} booted and ran its scenarios")
             return
+        troubled = [one for one in drawn if self.trouble(booted, one)]
+        again = None
+        if troubled:
+            for one in troubled:
+                print(f"lab: {machine.name}: {one.name}: {self.trouble(booted, one)}: tried once more", flush=True)
+            os.mkdir(f"{work}/again")
+            again = self.boot(machine, f"{work}/again", troubled)
         for one in drawn:
-            self.judge(booted, one)
+            self.judge(again if again and one in troubled else booted, one)
         self.judge_machine(booted)
         if self.options.keep:
             kept = os.path.join(self.options.keep, machine.name)
@@ -125,15 +130,35 @@ class Lab:
             shutil.copytree(booted.out, kept)
         print(f"lab: {machine.name}: Linux {booted.release}, {time.monotonic() - began:.0f} s", flush=True)
 
+    def boot(self, machine, work, drawn):
+        """Makes and boots a machine, at most twice. What it brought out, or None."""
+        kernel, image, disks = machines.make(machine, work, self.product, drawn, self.options.kernel)
+        for attempt in range(1, ATTEMPTS + 1):
+            booted, trouble, console = machines.run(machine, work, kernel, image, disks)
+            if booted:
+                return booted
+            print(f"lab: {machine.name}: {trouble} (attempt {attempt} of {ATTEMPTS}); its console ends:")
+            print("\n".join(f"  | {line}" for line in console.splitlines()[-CONSOLE_LINES:]), flush=True)
+        if not machines.can_run_vms(console):
+            raise packages.Unavailable(f"{machine.name} cannot run scenarios: {trouble}")
+        return None
+
+    def trouble(self, booted, drawn):
+        """Why a scenario did not come to its end, if so."""
+        status = booted.read(f"{drawn.name}/status").strip()
+        return booted.read(f"{drawn.name}/late").strip() or (f"status {status or 'unknown'}" if status != "0" else "")
+
     def judge(self, booted, drawn):
         """A scenario's line, and what failed."""
         run = checks.Run(drawn, os.path.join(booted.out, drawn.name), booted, self.kvmtax)
         began, ended = (float(moment) for moment in (run.read("time") or "0 0").split())
-        late = run.read("late")
-        if run.check(not late and run.read("status").strip() == "0", late.strip() or "the scenario's script ran to its end",
-                     run.read("said")[-2000:]):
+        trouble = self.trouble(booted, drawn)
+        if run.check(not trouble, f"the scenario ran to its end ({trouble})", run.read("said")[-2000:]):
             for check in drawn.scenario.checks:
-                check(run)
+                try:
+                    check(run)
+                except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
+                    run.check(False, f"{getattr(check, '__name__', 'check')} could be decided", repr(error))
         run.check(run.checked > 1, "something was checked")
         parts = [drawn.name, drawn.told(), "; ".join(run.figures), f"{ended - began:.1f} s"]
         self.line(not run.failures, "  ".join(part for part in parts if part))
@@ -145,19 +170,21 @@ class Lab:
 
     def judge_machine(self, booted):
         """What holds for a machine as a whole."""
-        warnings = re.findall(r"^.*(?:WARNING|BUG|Oops): .*$", booted.read("dmesg.txt"), re.M)
-        self.line(not warnings, "the kernel has no complaint" + "".join(f"\n           {line}" for line in warnings))
+        messages = booted.read("dmesg.txt")
+        warnings = re.findall(r"^.*(?:WARNING|BUG|Oops|general protection fault|hung task|stalls?): .*$", messages, re.M)
+        self.line(messages and not warnings, "the kernel has no complaint" + "".join(f"\n           {one}" for one in warnings))
         left = booted.read("left").strip()
         self.line(left == "0", f"nothing of BPF is held or pinned when all is over{'' if left == '0' else ': ' + left}")
-        for name in sorted(os.listdir(booted.out)):
-            match = re.fullmatch(r"(analyzer\.)?without\.(lib.*)\.log", name)
-            if match:
-                self.judge_library(booted, name, "analyzer" if match[1] else "tracer", match[2])
+        if booted.machine.hides_libraries:
+            for library in LIBRARIES:
+                for program in ("analyzer", "tracer"):
+                    self.judge_library(booted, program, library)
 
-    def judge_library(self, booted, name, program, library):
+    def judge_library(self, booted, program, library):
         """What a program said where a library was missing."""
-        said, status = booted.read(name), booted.read(name[:-4] + ".status").strip()
-        if program == "analyzer" and re.match(r"lib(bpf|elf)\.", library):
+        name = f"{'analyzer.' if program == 'analyzer' else ''}without.{library}"
+        said, status = booted.read(f"{name}.log"), booted.read(f"{name}.status").strip()
+        if program == "analyzer" and library in ("libbpf.so.1", "libelf.so.1"):
             self.line(status == "0", f"without {library} the analyzer runs")
             return
         package = re.sub(r"\.so\.", "", library).replace("libz1", "zlib1g")
@@ -168,22 +195,28 @@ class Lab:
 def main():
     began = time.monotonic()
     options = arguments()
+    # Debian's users do not have these in PATH: mke2fs. And what was started ends with us.
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"lab: seed {options.seed}")
+    lab, unavailable = None, ""
     with tempfile.TemporaryDirectory(prefix="kvmtax-lab-") as work:
         try:
             if options.keep:
                 os.makedirs(options.keep, exist_ok=True)
+            check_space(work)
             lab = Lab(options, work)
             for machine in chosen(options):
                 lab.run(machine)
-        except packages.Unavailable as error:
-            print(f"lab: cannot be set up: {error}")
-            return 3
-        except OSError as error:
-            print(f"lab: cannot be set up: {error}")
-            return 3
-    print(f"lab: {lab.passed} passed, {lab.failed} failed in {time.monotonic() - began:.0f} s")
-    return 1 if lab.failed else 0
+            if not lab.passed + lab.failed:
+                unavailable = "no scenario was chosen: look at --scenario, --machine and --isa"
+        except (packages.Unavailable, OSError, subprocess.CalledProcessError) as error:
+            unavailable = str(error)
+    if unavailable:
+        print(f"lab: cannot be set up: {unavailable}")
+    if lab:
+        print(f"lab: {lab.passed} passed, {lab.failed} failed in {time.monotonic() - began:.0f} s")
+    return 1 if lab and lab.failed else 3 if unavailable else 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ What is in the cache and intact is used as it is, without a network; the rest is
 the suite's signed lists. `kvmtax-lab/SUITE/NAME.json` in the cache names the files of what was asked for, with their
 hashes; to have newer versions, remove the folder.
 """
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -60,7 +62,7 @@ class Suite:
 
     # What apt calls
 
-    def apt(self, program, *arguments):
+    def apt(self, program, *arguments, cwd=None):
         options = {
             "Dir::Etc::sourcelist": f"{self.folder}/sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
@@ -69,7 +71,7 @@ class Suite:
             "APT::Install-Recommends": "false", "APT::Architecture": "amd64", "APT::Default-Release": "",
         }
         flags = [part for option, value in options.items() for part in ("-o", f"{option}={value}")]
-        return subprocess.run([program, "-q", *flags, *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run([program, "-q", *flags, *arguments], capture_output=True, text=True, check=False, cwd=cwd)
 
     def update(self):
         """Fetches the suite's lists, once."""
@@ -91,9 +93,20 @@ class Suite:
     def packages(self, key, names, closure=True, stand_ins=()):
         """Paths of the packages, with all they depend on if `closure`, but for the `stand_ins`. `names` is a list, or a
         function that finds the names by apt (called only when the network is needed)."""
+        if not callable(names):
+            # What is asked for is part of the name: another question is another answer.
+            key += "-" + hashlib.sha256(" ".join([*names, *stand_ins]).encode()).hexdigest()[:8]
         known = self.cached(key)
         if known:
             return known
+        with locked():
+            return self.cached(key) or self.download(key, names, closure, stand_ins)
+
+    def download(self, key, names, closure, stand_ins):
+        """Has apt find and fetch what is not in the cache."""
+        free = shutil.disk_usage(CACHE).free
+        if free < 3 << 30:
+            raise Unavailable(f"{CACHE} has {free >> 20} MiB of free disk, 3072 are needed; XDG_CACHE_HOME chooses another place")
         with open(f"{self.folder}/status", "w", encoding="ascii") as file:
             if stand_ins:
                 file.write(STATUS.format(", ".join(f"{name} (= 9999)" for name in stand_ins)))
@@ -111,7 +124,7 @@ class Suite:
         if closure:
             done = self.apt("apt-get", "install", "--yes", "--download-only", *names)
         else:
-            done = subprocess_in(f"{self.folder}/archives", self, names)
+            done = self.apt("apt-get", "download", *names, cwd=f"{self.folder}/archives")
         files = [(name, digest) for name, _, digest in wanted]
         for name, digest in files:
             path = self.path(name)
@@ -155,21 +168,19 @@ class Suite:
         return self.packages(f"kernel-{series}", names, closure=False)
 
 
-def subprocess_in(folder, suite, names):
-    """apt-get download, which writes to the current folder."""
-    here = os.getcwd()
-    os.chdir(folder)
-    try:
-        return suite.apt("apt-get", "download", *names)
-    finally:
-        os.chdir(here)
+@contextlib.contextmanager
+def locked():
+    """One process at a time changes the cache."""
+    with open(os.path.join(CACHE, "lock"), "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def find_mirror():
     """The Debian mirror that this machine's apt is set up with; it has the other suites too."""
     text = subprocess.run(["apt-get", "indextargets", "--format", "$(SITE)", "Origin: Debian"], capture_output=True,
                           text=True, check=False).stdout
-    sites = [site for site in text.split() if "security" not in site]
+    sites = [site for site in text.split() if site.startswith("http") and "security" not in site]
     if not sites:
         text = "".join(read_text(path) for path in apt_sources())
         sites = re.findall(r"(?:^URIs:|^deb(?: \[[^\]]*\])?)\s+(https?://\S+/debian)/?\s", text + "\n", re.M)
@@ -201,13 +212,18 @@ def unpack(paths, folder, patterns=()):
     """Unpacks what matches the patterns (all, without patterns) of packages into a folder."""
     os.makedirs(folder, exist_ok=True)
     for path in paths:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as files:
-            # Patterns that match nothing are none of tar's business.
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL) as files:
             chosen = ("--wildcards", *patterns) if patterns else ()
-            subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", folder, *chosen], stdin=files.stdout, check=False,
-                           stderr=subprocess.DEVNULL)
+            done = subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", folder, *chosen], stdin=files.stdout,
+                                  check=False, stderr=subprocess.PIPE, text=True, env=os.environ | {"LC_ALL": "C"})
+        # Patterns that match nothing are none of tar's business.
+        wrong = [line for line in done.stderr.splitlines()
+                 if not line.endswith(("Not found in archive", "Exiting with failure status due to previous errors"))]
+        if wrong or files.returncode:
+            raise Unavailable(f"{path} cannot be unpacked ({last_line(done.stderr)}): is it a Debian package?")
     if not os.listdir(folder):
-        raise Unavailable(f"nothing could be unpacked of {' '.join(paths)}: are these Debian packages?")
+        raise Unavailable(f"nothing of what is wanted is in {' '.join(paths)}")
     return folder
 
 
@@ -215,9 +231,11 @@ def unpacked(paths, patterns=()):
     """The folder in the cache into which packages are unpacked, once."""
     key = hashlib.sha256("\n".join([*sorted(os.path.basename(path) for path in paths), *patterns]).encode()).hexdigest()
     folder = os.path.join(CACHE, "unpacked", key[:16])
-    if not os.path.isdir(folder):
-        half = f"{folder}.{os.getpid()}"
-        shutil.rmtree(half, ignore_errors=True)
-        unpack(paths, half, patterns)
-        os.rename(half, folder)
+    with locked():
+        if not os.path.isdir(folder):
+            half = f"{folder}.{os.getpid()}"
+            try:
+                os.rename(unpack(paths, half, patterns), folder)
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
     return folder

@@ -23,8 +23,6 @@ class Scenario:
     seconds: int = 40
     # Only where the typed programs fit.
     needs_typed: bool = False
-    # Nothing is wrong with this guest: no rule may find anything above "info".
-    is_healthy: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 injected and what must come of it. Change an expectation after a run only with the reason in the commit."""
 from checks import at_least, counts_equal, imported, lasted, paths_agree, vm_counts_equal, vm_life_equal
 from checks_special import (churned, competed, disk_full, doctor, migrated, nested_ran, packets_received, request_counts,
-                            snapshot_taken, stopped, survived_kill, transferred)
+                            shared, snapshot_taken, stopped, survived_kill, transferred)
 from scenario import Scenario, tiny
 
 # What nearly every deed of the tiny guest looks like: as many of each as drawn.
@@ -49,15 +49,14 @@ TINY = (
     Scenario("hypercall", tiny("--hypercall {n}"), (counts_equal,), {"n": (500, 2000)}, {"HYPERCALL": "n"}),
     Scenario("halt-to-user-space", tiny("--hlt {n}"), (counts_equal,), {"n": (200, 800)}, {"IDLE": "n"}),
     Scenario("idle-guest", tiny("--deadline {n} --timer-us 20000"),
-             (counts_equal, lasted("deadline_halt", "wall_ns", "halt_wait", "halt_poll")), {"n": (20, 40)}, {"IDLE": "n"},
-             is_healthy=True),
+             (counts_equal, lasted("deadline_halt", "wall_ns", "halt_wait", "halt_poll", "kernel", "guest")), {"n": (20, 40)}, {"IDLE": "n"}),
     Scenario("computing-guest", tiny("--rdtsc-spin {n} --guest-spin-us 5000"),
-             (counts_equal, lasted("rdtsc_spin", "wall_ns", "guest", "kernel", "host_interrupt")), {"n": (40, 100)},
-             {"guest": "n"}, is_healthy=True),
+             (counts_equal, lasted("rdtsc_spin", "wall_ns", "guest", "kernel", "host_interrupt", "preempted")), {"n": (40, 100)},
+             {}),
     # Several at once.
     Scenario("vms-at-once", tiny("--vms 4 --vcpus 2 " + DEEDS), (counts_equal,), MANY),
-    Scenario("two-vms-one-cpu", tiny("--vms 2 --pin 1 --rdtsc-spin {n} --cpuid {m}", "--events"), (counts_equal,),
-             {"n": (50, 120), "m": (100, 400)}, {"preempted": "2*n"}),
+    Scenario("two-vms-one-cpu", tiny("--vms 2 --pin 1 --rdtsc-spin {n} --cpuid {m}", "--events"), (counts_equal, shared),
+             {"n": (50, 120), "m": (100, 400)}),
     Scenario("vm-churn", tiny("--churn {n} --cpuid {m} --out 20"), (counts_equal, churned), {"n": (15, 25), "m": (20, 60)},
              {"CPU.id": "n*m"}),
     # Durations that are known.
@@ -69,12 +68,12 @@ TINY = (
              (counts_equal, lasted("oneshot_halt", "wall_ns", "halt_wait", "halt_poll", "kernel", "guest")),
              {"n": (50, 150), "us": (500, 3000)}, {"TIMER.arm": "n"}),
     Scenario("competitor", tiny("--pin 1 --competitor 1 --rdtsc-spin {n} --guest-spin-us 1000", "--events"),
-             (counts_equal, competed), {"n": (300, 600)}, {"preempted": "1"}),
+             (counts_equal, competed), {"n": (300, 600)}),
     Scenario("page-from-userfaultfd", tiny("--touch-delayed {n} --fault-us {us}", "--events"),
              (counts_equal, lasted("userfault", "wall_ns", "kernel")), {"n": (30, 100), "us": (1500, 2500)},
              {"EPT.swapin": "n"}),
     Scenario("stopped-process", tiny("--rdtsc-spin {n} --stop-ms 1000", "--events"), (counts_equal, stopped),
-             {"n": (300, 500)}, {"stopped": "1"}),
+             {"n": (300, 500)}),
     # The tracer in trouble.
     Scenario("tracer-killed", """
 "$tracer" guest --cpuid 200000 --in-sleep {n} --vcpus 2 --time-limit 30 >guest.json 2>/dev/null &
@@ -101,7 +100,8 @@ cp /tmp/small/trace.kvmtax .; umount /tmp/small""", (disk_full,), {"n": (60000, 
 
 # The Linux guest, with one of each device. Started by the first scenario that needs it.
 START = """
-if [ ! -d "$vms/linux" ]; then
+if ! vm_lives linux; then
+	rm -rf "$vms/linux"
 	mkdir -p /tmp/web; dd if=/dev/urandom of=/tmp/web/blob bs=1k count=4096 2>/dev/null
 	httpd -p 8080 -h /tmp/web
 	qemu-img create -q -f qcow2 /tmp/a.qcow2 64M; qemu-img create -q -f qcow2 /tmp/ide.qcow2 64M
@@ -141,9 +141,9 @@ def fetch(network):
 
 REAL = ("all", "real")
 GUESTS = (
-    Scenario("linux-idle", linux("sleep {n}"), (vm_counts_equal,), {"n": (2, 3)}, is_healthy=True, sets=REAL, seconds=90),
+    Scenario("linux-idle", linux("sleep {n}"), (vm_counts_equal,), {"n": (2, 3)}, sets=REAL, seconds=90),
     Scenario("linux-computes", linux("i=0; while [ $i -lt {n} ]; do i=$((i+1)); done"), (vm_counts_equal,),
-             {"n": (20000, 40000)}, is_healthy=True, sets=REAL),
+             {"n": (20000, 40000)}, sets=REAL),
     # With ioeventfd another thread of QEMU takes requests, and asks for no kick while it is at it: a request may do without.
     Scenario("virtio-blk-reads", read_disk("vda"), (vm_counts_equal, request_counts("read"), at_least("npf", "n//2")),
              {"n": (200, 500)}, {"VIRTIO.kick": "n//2"}, sets=REAL),
@@ -171,16 +171,16 @@ vm_monitor linux running cont
 vm_do linux "$(cat command)"
 echo $? >guest.status
 vm_monitor linux running "migrate_set_parameter downtime-limit 3000"
-vm_monitor linux "paused (postmigrate)" "migrate -d \\"exec:cat >/tmp/migrated\\""
+vm_monitor linux "paused (postmigrate)" "migrate -d \\"exec:cat >/tmp/migrated\\"" || fail "the migration did not end"
 ls -l /tmp/migrated; rm /tmp/migrated""") + "vm_do linux 'kill $(cat /tmp/writer); sleep 0.2; rm -f /tmp/dirty'\n",
              (vm_counts_equal, migrated), {"n": (16, 32)}, {"EPT.wprot": "n"}, sets=REAL, seconds=60),
     Scenario("snapshot", linux("i=0; while [ $i -lt {n} ]; do i=$((i+1)); done", """
 vm_monitor linux running cont
-vm_monitor linux running "savevm taken"
+vm_monitor linux running "savevm taken" || fail "the snapshot was not taken"
 vm_do linux "$(cat command)"
 echo $? >guest.status
 vm_monitor linux paused stop""") + "vm_monitor linux running 'info snapshots'\ncp $vms/linux/monitor.log .\n",
-             (vm_counts_equal, snapshot_taken), {"n": (2000, 4000)}, {"stopped": "1"}, sets=REAL, seconds=60),
+             (vm_counts_equal, snapshot_taken), {"n": (2000, 4000)}, sets=REAL, seconds=60),
     Scenario("e1000-tftp", """
 mkdir -p /tmp/pxe; dd if=/dev/urandom of=/tmp/pxe/blob bs=1k count={n} 2>/dev/null
 printf '#!ipxe\nimgfetch tftp://10.0.2.2/blob\nreboot\n' >/tmp/pxe/boot.ipxe

@@ -45,6 +45,9 @@ record() { # NAME OPTIONS… -- COMMAND…
 # The tiny guest, whose own account goes to guest.json.
 tiny() { # OPTIONS…
 	"$tracer" guest "$@" >guest.json
+	code=$?
+	echo "$code" >guest.status
+	return "$code"
 }
 
 # QEMU guests. Each has a folder with two pipes: to the shell in the guest, and to QEMU's monitor.
@@ -63,15 +66,21 @@ vm_linux() { # NAME QEMU'S OPTIONS…: a Linux guest; returns when it is ready
 	name=$1
 	shift
 	vm_start "$name" -kernel /lab/vmlinuz -initrd "${initrd:-/lab/guest.cpio}" \
-		-append "console=ttyS0 quiet mitigations=off no_timer_check tsc=reliable panic=-1 nokaslr" \
+		-append "console=ttyS0 quiet mitigations=off no_timer_check tsc=reliable panic=-1 nokaslr clearcpuid=141" \
 		-device virtio-serial-pci -device virtserialport,chardev=shell,name=lab "$@"
 	vm_answer "$name" 60 || {
-		tail -n 20 "$vms/$name/console" "$vms/$name/log"
+		for text in console log; do tail -n 20 "$vms/$name/$text"; done
+		kill -9 "$(vm_pid "$name")"
+		cp "$vms/$name/console" "$vms/$name/log" .
+		rm -rf "${vms:?}/$name"
 		fail "the guest $name did not boot"
 	}
 }
 
 vm_pid() { cat "$vms/$1/pid"; }
+
+# A process that has ended and was not waited for has no program.
+vm_lives() { [ -s "$vms/$1/pid" ] && readlink "/proc/$(vm_pid "$1")/exe" >/dev/null; }
 
 vm_answer() { # NAME SECONDS: what the shell in the guest says, up to its status
 	while read -r -t "$2" line; do
@@ -84,12 +93,14 @@ vm_answer() { # NAME SECONDS: what the shell in the guest says, up to its status
 }
 
 vm_do() { # NAME COMMAND: done by the shell in the guest
+	vm_lives "$1" || fail "$1 is gone: $(cat "$vms/$1/log")"
 	echo "$2" >"$vms/$1/shell.in"
 	vm_answer "$1" 40
 }
 
 vm_monitor() { # NAME STATE COMMAND: done by QEMU's monitor; returns when the VM is in the state (running, paused …)
 	tries=0
+	vm_lives "$1" || fail "$1 is gone: $(cat "$vms/$1/log")"
 	[ -z "$3" ] || echo "$3" >"$vms/$1/monitor.in"
 	echo "info status" >"$vms/$1/monitor.in"
 	while read -r -t 20 line; do
