@@ -73,4 +73,12 @@ public enum Deed: Int, CaseIterable, Sendable {
     default: false
     }
   }
+
+  /// How often it is done in so many laps; nil where that depends on when interrupts come.
+  func count(inLaps laps: Int, of workload: Workload) -> Int? {
+    let times = workload.count(self)
+    guard self == .halt else { return laps * times }
+    // The first one, which says "ready", belongs to no lap.
+    return workload.needsIrqchip ? nil : 1 + laps * (times - 1)
+  }
 }

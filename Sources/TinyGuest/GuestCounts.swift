@@ -39,4 +39,17 @@ struct GuestCounts {
       measured[name] = one
     }
   }
+  /// Throws when the guest did not do, in so many laps, what it was told: a CPU that lost its way, as emulated ones can.
+  /// What is measured of such a guest proves nothing.
+  func check(laps: Int, of workload: Workload, kvmRun: [String: Int]) throws(TinyGuestError) {
+    let wrong = Deed.allCases.compactMap { deed -> String? in
+      guard let told = deed.count(inLaps: laps, of: workload), let did = did[deed], did != told else { return nil }
+      return "\(deed.name) \(did) times, not \(told)"
+    }
+    guard !wrong.isEmpty else { return }
+    let returns = kvmRun.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+    throw TinyGuestError(
+      "the tiny guest went astray: it did \(wrong.joined(separator: ", ")) (returns of KVM_RUN: \(returns)); "
+        + "its CPU did not execute what it was given")
+  }
 }

@@ -174,6 +174,7 @@ final class Session: @unchecked Sendable {
       guard try vcpu.runLap(rendezvous) else { return }
       laps += 1
     }
+    if !onlyImmediate { try vcpu.counts.check(laps: laps, of: workload, kvmRun: vcpu.kvmRun) }
     let interval = workload.immediateExitsPerSecond.map { 1 / $0 }
     let start = monotonicSeconds()
     var turns = 0

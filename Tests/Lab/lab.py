@@ -101,8 +101,8 @@ class Lab:
         return scenario_module.draw(ours, f"{self.options.seed} {machine.name}")
 
     def run(self, machine):
-        """Runs a machine and judges what it brought out. Scenarios in which a guest hung or did not boot have a second
-        machine to themselves."""
+        """Runs a machine and judges what it brought out. Scenarios in which a guest hung, went astray or did not boot
+        have a second machine to themselves."""
         began = time.monotonic()
         drawn = self.drawn(machine)
         if not drawn:
@@ -144,9 +144,13 @@ class Lab:
         return None
 
     def trouble(self, booted, drawn):
-        """Why a scenario did not come to its end, if so."""
+        """Why a scenario did not come to its end, if so: nor did one whose tiny guest found that the emulated CPU did not
+        execute what it was given. It says so itself, whatever the tracer counted."""
         status = booted.read(f"{drawn.name}/status").strip()
-        return booted.read(f"{drawn.name}/late").strip() or (f"status {status or 'unknown'}" if status != "0" else "")
+        astray = re.search(r"^.*the tiny guest went astray.*$", booted.read(f"{drawn.name}/trace.log")
+                           + booted.read(f"{drawn.name}/said"), re.M)
+        return (booted.read(f"{drawn.name}/late").strip() or (f"status {status or 'unknown'}" if status != "0" else "")
+                or (astray[0].strip() if astray else ""))
 
     def judge(self, booted, drawn):
         """A scenario's line, and what failed."""

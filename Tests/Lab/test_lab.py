@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 import checks
+import lab as laboratory
 import machines
 import packages
 import scenario
@@ -124,6 +125,33 @@ class Machines(unittest.TestCase):
             self.assertIsNone(booted)
             self.assertEqual(trouble, f"lab: no VM can run here: {reason}")
             self.assertEqual(machines.can_run_vms(console), is_set_up)
+
+
+class Troubles(unittest.TestCase):
+    """Which scenarios have a second machine to themselves."""
+
+    def trouble(self, **files):
+        with tempfile.TemporaryDirectory() as place:
+            os.mkdir(f"{place}/one")
+            for name, text in files.items():
+                with open(f"{place}/one/{name.replace('_', '.')}", "w", encoding="ascii") as file:
+                    file.write(text)
+            booted = machines.Booted(laboratory.MACHINES[0], place, "")
+            one = scenario.Drawn(scenario.Scenario("one", "true", ()), {})
+            return laboratory.Lab.trouble(None, booted, one)
+
+    def test_scenarios_without_an_end(self):
+        self.assertEqual(self.trouble(status="0\n", trace_log="fine\n"), "")
+        self.assertEqual(self.trouble(status="1\n"), "status 1")
+        self.assertEqual(self.trouble(), "status unknown")
+        self.assertEqual(self.trouble(status="137\n", late="not finished after 40 s\n"), "not finished after 40 s")
+
+    def test_a_guest_led_astray(self):
+        said = "kvmtax: the tiny guest went astray: it did cpuid 48 times, not 24"
+        self.assertEqual(self.trouble(status="0\n", trace_log=f"recording\n{said}\ndone\n"), said)
+        self.assertEqual(self.trouble(status="0\n", said=said), said)
+        # A guest that failed in any other way is no matter of the machine's.
+        self.assertEqual(self.trouble(status="0\n", said="kvmtax: the tiny guest did not end within 30 s"), "")
 
 
 class Scenarios(unittest.TestCase):

@@ -83,6 +83,26 @@ extension Workload.Spans {
     #expect(result.statistics == nil)
   }
 
+  @Test func aGuestThatDidAnythingElseThanItWasToldWentAstray() throws {
+    let workload = Workload([.cpuid: 5, .halt: 7])
+    func counts(cpuid: Int, halts: Int) -> GuestCounts {
+      var page = kt_guest_page()
+      withUnsafeMutableBytes(of: &page.did) {
+        $0.storeBytes(of: UInt32(cpuid), toByteOffset: 4 * Deed.cpuid.rawValue, as: UInt32.self)
+        $0.storeBytes(of: UInt32(halts), toByteOffset: 4 * Deed.halt.rawValue, as: UInt32.self)
+      }
+      return GuestCounts(page, hasIrqchip: false, tscKHz: nil, spun: Measured(), slept: Measured())
+    }
+    try counts(cpuid: 5, halts: 7).check(laps: 1, of: workload, kvmRun: [:])
+    try counts(cpuid: 15, halts: 19).check(laps: 3, of: workload, kvmRun: [:])
+    let error = #expect(throws: TinyGuestError.self) {
+      try counts(cpuid: 10, halts: 9).check(laps: 1, of: workload, kvmRun: ["hlt": 9, "io": 0])
+    }
+    #expect(
+      error?.description.contains("cpuid 10 times, not 5, hlt 9 times, not 7 (returns of KVM_RUN: hlt 9, io 0)") == true
+    )
+  }
+
   @Test func deedsAreNumberedAsInTheGuest() {
     #expect(Deed.allCases.map(\.rawValue) == Array(0..<Int(KT_GUEST_KINDS)))
     #expect(Deed.halt.rawValue == Int(KT_GUEST_HALT) && Deed.touch.rawValue == Int(KT_GUEST_TOUCH))

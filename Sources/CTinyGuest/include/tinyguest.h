@@ -143,7 +143,6 @@ struct kt_guest_stopper {
 struct kt_guest_stopper kt_guest_stopper_fork(int64_t delay_ns, int64_t stop_ns);
 
 // Requests of /dev/kvm that are macros in the kernel's header.
-static const unsigned long kt_kvm_get_api_version = KVM_GET_API_VERSION;
 static const unsigned long kt_kvm_create_vm = KVM_CREATE_VM;
 static const unsigned long kt_kvm_get_vcpu_mmap_size = KVM_GET_VCPU_MMAP_SIZE;
 static const unsigned long kt_kvm_get_supported_cpuid = KVM_GET_SUPPORTED_CPUID;
