@@ -10,5 +10,5 @@ _Static_assert(sizeof(struct kt_exit_record) == 128, "kt_exit_record");
 _Static_assert(offsetof(struct kt_exit_record, thread) == 104, "kt_exit_record.thread");
 _Static_assert(sizeof(struct kt_key_row) == 160, "kt_key_row");
 _Static_assert(sizeof(((struct kt_row *)0)->buckets) < 1024, "a histogram stays under 1 KiB");
-_Static_assert(sizeof(struct kt_control) == 32, "kt_control");
+_Static_assert(sizeof(struct kt_control) == 56, "kt_control");
 _Static_assert(sizeof(struct kt_notice) == 24, "kt_notice");

@@ -51,6 +51,7 @@ enum kt_kind {
 	KT_TIMER_VECTOR,	/* the guest's LVTT: reason = vector, extra = enum kt_vector_source */
 	KT_IOEVENTFD,		/* what was just written to belongs to an ioeventfd */
 	KT_THREAD_END,		/* sched_process_exit of the thread */
+	KT_DETAIL,		/* of a kvm_exit that had them not: arg = info1, extra = intr_info (VMX) */
 	KT_KINDS,
 };
 
@@ -142,7 +143,7 @@ struct kt_event {
 	__u64 arg;
 	__u64 arg2;
 	__u64 rip;		/* of an exit; 0: the source does not say */
-	__u64 run_delay_ns;	/* the thread's sched_info.run_delay; 0: not read */
+	__u64 run_delay_ns;	/* the thread's sched_info.run_delay plus 1; 0: not read */
 	__u32 tid;
 	__u32 tgid;		/* 0: the source does not say */
 	__u32 reason;
@@ -209,7 +210,9 @@ struct kt_slot {
 	__u8 immediate;		/* the last entry asked for an immediate exit */
 	__u8 timer_vector;	/* the guest's LVTT; 0: not known */
 	__u8 timer_source;	/* enum kt_vector_source */
-	__u8 reserved[4];
+	__u8 slept;		/* it slept since mark_ns: what follows is no polling */
+	__u8 user_halt;		/* user space sleeps in HLT's place: there is no interrupt controller in the kernel */
+	__u8 reserved[2];
 	__u64 first_ns;		/* when the slot was taken */
 	__u64 since_ns;		/* when the current state began */
 	__u64 exit_ns;		/* when the open exit began */
@@ -217,8 +220,9 @@ struct kt_slot {
 	__u64 on_ns;		/* when it last came on CPU */
 	__u64 mark_ns;		/* from when on provisional_ns was booked */
 	__u64 provisional_ns;
-	__u64 run_delay_ns;	/* sched_info.run_delay at the last step that read it */
+	__u64 run_delay_ns;	/* sched_info.run_delay plus 1, at the last step that read it; 0: none did */
 	__u64 first_run_delay_ns;	/* and at the first one */
+	__u64 delay_ns;		/* run_delay that is not booked yet, where there are no sched events */
 	__u64 steps;		/* events taken, but wakings */
 	__u64 exits;		/* kvm_exit events */
 	__u64 entries;		/* kvm_entry events */
