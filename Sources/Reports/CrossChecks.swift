@@ -30,7 +30,8 @@ struct CrossChecks {
   // MARK: KVM's statistics
 
   private static let kinds: [(id: String, name: String, count: KeyPath<ExitKindCounts, UInt64> & Sendable)] = [
-    ("kvm_exits", "exits", \.exits), ("kvm_halt_exits", "halts", \.halts), ("kvm_irq_exits", "interrupts", \.interrupts),
+    ("kvm_exits", "exits", \.exits), ("kvm_halt_exits", "halts", \.halts),
+    ("kvm_irq_exits", "interrupts", \.interrupts),
     ("kvm_irq_window_exits", "interrupt windows", \.windows), ("kvm_io_exits", "port accesses", \.ports),
   ]
 

@@ -281,7 +281,8 @@ public struct ReportBuilder {
       gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
       damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
       checks: checks, missedInterrupts: vcpus.reduce(0) { $0 &+ $1.missedInterrupts },
-      failures: failures(residual: fraction) + checks.filter { !$0.holds }.map(\.text), merged: mergedStates(), notes: notes())
+      failures: failures(residual: fraction) + checks.filter { !$0.holds }.map(\.text), merged: mergedStates(),
+      notes: notes())
   }
 
   private func failures(residual: Double) -> [String] {

@@ -104,7 +104,8 @@ public struct TextReport: Renderer {
     }
     if trust.missedInterrupts > 0 {
       lines.append(
-        "\(counted(trust.missedInterrupts, "host interrupt")) while an event was counted: in the state that they interrupted")
+        "\(counted(trust.missedInterrupts, "host interrupt")) while an event was counted: in the state that they interrupted"
+      )
     }
     if trust.gaps > 0 {
       lines.append("\(counted(trust.gaps, "gap")), \(duration(nanoseconds: trust.gapNanoseconds)): unknown, not spread")
