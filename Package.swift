@@ -23,7 +23,7 @@ let package = Package(
 
     // What BPF and Swift share, and the compiled BPF programs
     .target(
-      name: "CKvmtax", path: "BPF", exclude: ["embed.sh", "kernel_types.h", "kvm.bpf.c", "slots.h"],
+      name: "CKvmtax", path: "BPF", exclude: ["calibrate.bpf.c", "embed.sh", "kernel_types.h", "kvm.bpf.c", "slots.h"],
       sources: ["layout.c"],
       publicHeadersPath: "include"),
     .plugin(name: "BpfCompile", capability: .buildTool()),
