@@ -72,6 +72,8 @@ public struct Calibration: Equatable, Sendable {
 
   /// What the tracer adds to an exit, ns per exit.
   public struct TracerCost: Equatable, Sendable {
+    /// All of it: by how much the round trip grows.
+    public var total: Bounded
     /// Between the two moments that are subtracted: counted as handling of the exit.
     public var inside: Bounded
     /// Before the one and after the other: counted as guest time.
@@ -79,15 +81,13 @@ public struct Calibration: Equatable, Sendable {
     /// The round trip as the guest sees it while it is traced: the 10th, 50th and 90th percentile.
     public var roundTrip: Bounded
 
-    /// The two parts, and the round trip that has them.
-    public init(inside: Bounded, outside: Bounded, roundTrip: Bounded) {
+    /// A cost, its two parts, and the round trip that has them.
+    public init(total: Bounded, inside: Bounded, outside: Bounded, roundTrip: Bounded) {
+      self.total = total
       self.inside = inside
       self.outside = outside
       self.roundTrip = roundTrip
     }
-
-    /// All of it.
-    public var total: Bounded { inside + outside }
   }
 
   /// What was measured with one kind of exit, ns per exit.
@@ -147,9 +147,10 @@ public struct Calibration: Equatable, Sendable {
   /// The tracer's cost on a path, or on the one that stands in for it; nil where this way of recording was not measured.
   public func tracer(_ path: Path, _ mode: Mode) -> TracerCost? {
     let costs = measurements.filter { $0.path == path }.compactMap { $0.tracer[mode] }
-    guard let inside = Bounded.merged(costs.map(\.inside)), let outside = Bounded.merged(costs.map(\.outside)),
+    guard let total = Bounded.merged(costs.map(\.total)), let inside = Bounded.merged(costs.map(\.inside)),
+      let outside = Bounded.merged(costs.map(\.outside)),
       let roundTrip = Bounded.merged(costs.map(\.roundTrip))
     else { return path.substitute.flatMap { tracer($0, mode) } }
-    return TracerCost(inside: inside, outside: outside, roundTrip: roundTrip)
+    return TracerCost(total: total, inside: inside, outside: outside, roundTrip: roundTrip)
   }
 }

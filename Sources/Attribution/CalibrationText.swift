@@ -12,6 +12,7 @@ extension Calibration {
       lines.append("\(start) untraced world_switch \(Calibration.numbers(one.worldSwitch))")
       for (mode, cost) in one.tracer.sorted(by: { $0.key.name < $1.key.name }) {
         lines.append("\(start) \(mode.name) round_trip \(Calibration.numbers(cost.roundTrip))")
+        lines.append("\(start) \(mode.name) adds \(Calibration.numbers(cost.total))")
         lines.append("\(start) \(mode.name) inside \(Calibration.numbers(cost.inside))")
         lines.append("\(start) \(mode.name) outside \(Calibration.numbers(cost.outside))")
       }
@@ -62,9 +63,10 @@ extension Calibration {
       let parts = name.split(separator: "+", maxSplits: 1)
       guard let attach = parts.first, parts.count == 1 || parts[1] == "records" else { return }
       let mode = Mode(attach: String(attach), records: parts.count == 2)
-      var cost = measurements[place].tracer[mode] ?? TracerCost(inside: .zero, outside: .zero, roundTrip: .zero)
+      var cost = measurements[place].tracer[mode] ?? .zero
       switch quantity {
       case "round_trip": cost.roundTrip = value
+      case "adds": cost.total = value
       case "inside": cost.inside = value
       case "outside": cost.outside = value
       default: return
@@ -85,4 +87,8 @@ extension Calibration {
 
   /// Without line breaks.
   private static func line(_ text: String) -> String { String(text.map { $0.isNewline ? " " : $0 }) }
+}
+
+extension Calibration.TracerCost {
+  fileprivate static let zero = Calibration.TracerCost(total: .zero, inside: .zero, outside: .zero, roundTrip: .zero)
 }

@@ -87,7 +87,7 @@ private func run(_ recorder: Recorder, _ options: RecordOptions, _ file: TraceOu
 }
 
 /// The one kind of error that is printed.
-private func reportable(_ error: any Error) -> any Error {
+func reportable(_ error: any Error) -> any Error {
   switch error {
   case let error as BpfError: InputError(Obstacle(bpf: error))
   case let error as TraceWriteError: InputError(file: "trace file", found: error.description)
@@ -100,7 +100,7 @@ private func note(_ child: ChildCommand) -> TraceNote {
 }
 
 /// Ends with what cannot work, a line each with its remedy, before anything is written.
-private func refuse(_ preflight: Preflight) throws(ExitStatus) {
+func refuse(_ preflight: Preflight) throws(ExitStatus) {
   guard preflight.isBlocked else { return }
   for check in preflight.checks where check.outcome == .blocked {
     let remedy = "\(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."

@@ -23,6 +23,29 @@ def doctor(run):
             f"lockdown {run.machine.machine.lockdown}")
 
 
+def calibrated(run):
+    """A calibration ends well, has its paths, and recovers a delay of known length within a tenth; both lengths are of
+    the same run, the known one of the loop by itself."""
+    log, status = run.read("calibrate.log"), run.read("calibrate.status").strip()
+    if not run.check(status == "0", f"kvmtax calibrate exits with 0, not {status or 'nothing'}", log):
+        return
+    lines = [line.split() for line in run.read("calibration").splitlines()]
+    measured = {tuple(words[1:5]): [float(word) for word in words[5:]] for words in lines if words[0] == "measured"}
+    absent = {words[1] for words in lines if words[0] == "absent"}
+    for path in ("fast", "kernel", "userspace", "switched"):
+        ours = {words[2:]: value for words, value in measured.items() if words[0] == path}
+        if not run.check(bool(ours) != (path in absent), f"{path} is measured, or said to be absent", log):
+            continue
+        for (mode, quantity), (low, mid, high) in ours.items():
+            run.check(0 <= low <= mid <= high or quantity == "adds", f"{path} {mode} {quantity}: bounds in order",
+                      f"{low} {mid} {high}")
+    recovered = re.findall(r"INJECTED DELAY, (\S+)\n +put in +([\d,]+).*\n +recovered +([\d,]+).*off by (\S+) %", log)
+    run.check({kind for kind, *_ in recovered} >= {"cpuid", "rdmsr", "out"}, "delays were injected", log)
+    for kind, put_in, came, error in recovered:
+        run.say(f"{kind} {put_in} -> {came} ns ({error} %)")
+        run.check(abs(float(error)) <= 10, f"{kind}: the injected delay is recovered within 10 %", log)
+
+
 def churned(run):
     """As many VMs as asked, one after the other, each with accounts of its own."""
     wanted = run.drawn.parameters["n"]

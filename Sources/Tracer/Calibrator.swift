@@ -1,0 +1,159 @@
+import Attribution
+import Bpf
+import CKvmtax
+import Glibc
+import Host
+import Terminal
+import TinyGuest
+
+/// Measures what exits take with and without the tracer's programs: rounds of short laps, each round with every mode, so
+/// that what changes slowly (the clock frequency, the neighbours) changes all of them alike.
+final class Calibrator {
+  /// A kind of exit.
+  struct Kind {
+    var path: Calibration.Path
+    var deed: Deed
+    var perLap: Int
+    var laps: Int
+    /// kvm_exit's reason.
+    var reason: UInt32
+    /// Exits of the same reason before and after those that are clocked, a lap.
+    var extra = 0
+  }
+
+  private let kinds: [Kind]
+  private let guests: [ClockedGuest]
+  private let sessions: [Session]
+  private let stopwatch: Stopwatch
+  private let inbox: Inbox
+  private let rounds: Int
+  private let delaySteps: UInt32
+  private(set) var samples = CalibrationSamples()
+  /// A round trip that is all guest: TSC cycles that were measured and are to be taken off.
+  private var nanosecondsPerCycle = 0.0
+  /// The CPU that everything ran on.
+  let cpu: Int
+  /// What was measured of the tracer.
+  let modes: [Calibration.Mode]
+
+  /// Records as they come, on this thread.
+  private final class Inbox {
+    var records: [kt_exit_record] = []
+  }
+
+  /// Loads everything; nothing is attached yet. Binds the thread to the CPU that it is on.
+  init(kinds: [Kind], attach: [AttachPath], layouts: Layouts, proxy: Bool, rounds: Int, delaySteps: UInt32) throws {
+    self.kinds = kinds
+    self.rounds = rounds
+    self.delaySteps = delaySteps
+    cpu = try ClockedGuest.pin()
+    let inbox = Inbox()
+    self.inbox = inbox
+    sessions = try attach.map { try Calibrator.session($0, layouts, proxy, inbox) }
+    modes = attach.flatMap { path in
+      [false, true].map { Calibration.Mode(attach: proxy ? "proxy" : path.name, records: $0) }
+    }
+    stopwatch = try Stopwatch(proxy: proxy, delays: delaySteps > 0)
+    guests = try kinds.map { try ClockedGuest($0.deed, perLap: $0.perLap) }
+  }
+
+  private static func session(
+    _ attach: AttachPath, _ layouts: Layouts, _ proxy: Bool, _ inbox: Inbox
+  ) throws(BpfError) -> Session {
+    let pidMax = readProcText("/proc/sys/kernel/pid_max").flatMap { UInt32($0) } ?? 4_194_304
+    var capacity = Capacity(pidMax: pidMax, memoryBytes: 0, vcpus: 1, ringGroups: 1)
+    // read after each lap
+    capacity.ringBytes = 1 << 19
+    let session = try Session(
+      attach: attach, layouts: layouts, capacity: capacity,
+      groups: RingGroups(cpuCount: max(sysconf(Int32(_SC_NPROCESSORS_CONF)), 1), nodes: []), proxy: proxy,
+      processes: [UInt32(getpid())], onNotice: { _ in },
+      onRecord: { bytes, _ in
+        guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }
+        inbox.records.append(bytes.loadUnaligned(as: kt_exit_record.self))
+      })
+    // the guest runs in this very process
+    session.control.pointee.own_tgid = 0
+    return session
+  }
+
+  // MARK: Rounds
+
+  /// Runs all rounds.
+  func run() throws {
+    var line = ProgressLine()
+    let modes = self.modes.indices.map { CalibrationSamples.Mode.traced(self.modes[$0]) }
+    let delays: [CalibrationSamples.Mode] = delaySteps > 0 ? [.delayed(steps: 0), .delayed(steps: delaySteps)] : []
+    let all: [CalibrationSamples.Mode] = [.untraced, .stopwatch] + modes + delays
+    nanosecondsPerCycle = Calibrator.nanosecondsPerCycle()
+    for round in 0..<rounds {
+      line.update("Calibrating: round \(round + 1) of \(self.rounds)")
+      if delaySteps > 0 { samples.delayNanoseconds.append(try stopwatch.timeDelay(steps: delaySteps)) }
+      // there and back again: what drifts within a round goes the other way in the next
+      for mode in round % 2 == 0 ? all : all.reversed() {
+        let session = try begin(mode)
+        defer { end(session) }
+        for index in kinds.indices { try visit(index, mode, session) }
+      }
+    }
+  }
+
+  /// CLOCK_MONOTONIC against the TSC, over a tenth of a second.
+  private static func nanosecondsPerCycle() -> Double {
+    func now() -> (nanoseconds: UInt64, cycles: UInt64) { (monotonicNanoseconds(), kt_tsc()) }
+    let start = now()
+    usleep(100_000)
+    let end = now()
+    return Double(end.nanoseconds &- start.nanoseconds) / Double(max(end.cycles &- start.cycles, 1))
+  }
+
+  private func begin(_ mode: CalibrationSamples.Mode) throws(BpfError) -> Session? {
+    switch mode {
+    case .untraced: return nil
+    case .stopwatch:
+      try stopwatch.start()
+      return nil
+    case .traced(let mode):
+      let session = sessions[(modes.firstIndex(of: mode) ?? 0) / 2]
+      session.control.pointee.events = mode.records ? 1 : 0
+      try session.start()
+      return session
+    case .delayed(let steps):
+      guard let session = sessions.last else { return nil }
+      session.control.pointee.events = 1
+      try session.start()
+      try stopwatch.startDelay(steps: steps)
+      return session
+    }
+  }
+
+  private func end(_ session: Session?) {
+    stopwatch.stop()
+    _ = session?.stop()
+  }
+
+  private func visit(_ index: Int, _ mode: CalibrationSamples.Mode, _ session: Session?) throws {
+    var visit = CalibrationSamples.Visit()
+    // the first one finds cold caches
+    for lap in 0...kinds[index].laps {
+      session?.beat()
+      try stopwatch.clear()
+      let brought = try guests[index].lap()
+      _ = try session?.drainRecords()
+      let spans = mode == .stopwatch ? try stopwatch.read() : records(of: kinds[index])
+      inbox.records.removeAll(keepingCapacity: true)
+      guard lap > 0 else { continue }
+      let empty = Double(brought.emptyCycles)
+      let trips = brought.cycles.map { (Double($0) - empty) * nanosecondsPerCycle }
+      visit.roundTrips += trips
+      // an interrupt in between has a span of its own: then it is not known which span is whose
+      guard let spans, spans.count == trips.count + 2 * kinds[index].extra else { continue }
+      visit.outside += zip(trips, spans.dropFirst(kinds[index].extra)).map { $0 - $1 }
+    }
+    samples.add(visit, kind: kinds[index].deed.name, mode: mode)
+  }
+
+  private func records(of kind: Kind) -> [Double] {
+    inbox.records.filter { $0.reason == kind.reason }.map { Double($0.total_ns) }
+  }
+}
