@@ -52,6 +52,8 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
   case note = 10
   /// The orderly end.
   case end = 11
+  /// What the host's exits and the tracer's programs cost, as `kvmtax calibrate` measured them.
+  case calibration = 12
 
   /// The block's name in messages and in the format's description.
   public var name: String {
@@ -67,6 +69,7 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
     case .gap: "gap"
     case .note: "note"
     case .end: "end"
+    case .calibration: "calibration"
     }
   }
 }

@@ -24,17 +24,27 @@ func record(_ options: RecordOptions) throws {
   var capacity = Capacity.ofThisHost(
     vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.events ? groups.count : 0)
   if let bytes = options.ringBytes, options.events { capacity.ringBytes = bytes }
+  // the proxy pair's costs are others, and no report is drawn from it
+  let calibration = options.proxy ? .none : CalibrationFile.find(options.calibration, host: CalibratedHost.facts())
+  if calibration == .none, options.calibration != CalibrationFile.defaultPath {
+    throw InputError(
+      file: options.calibration, found: "there is no such file", remedy: "Make one: kvmtax calibrate -o FILE.")
+  }
   let recorder = try Recorder(
     options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
-    processes: chosen.map(\.pid), interrupts: interrupts)
+    processes: chosen.map(\.pid), interrupts: interrupts, calibration: calibration)
   // before anything is said: a file that cannot be made is all there is to say
   let file = options.dryRun ? nil : try TraceOutput(options: options)
   standardErrorNote(announcement(options, attach, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
     standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
+  if let problem = calibration.problem {
+    standardErrorNote("Note: \(problem) Measure again: sudo kvmtax calibrate")
+  }
   guard let file else {
-    standardErrorNote(dryRunText(attach, capacity, recorder.session.programs))
+    let cost = ProgramCost(attach: attach, calibration: calibration.calibration)
+    standardErrorNote(dryRunText(cost, capacity, recorder.session.programs))
     return
   }
   try run(recorder, options, file)
@@ -154,13 +164,13 @@ private func announcement(_ options: RecordOptions, _ attach: AttachPath, watche
   return "Recording \(counted(UInt64(watched.count), "VM")), \(counted(UInt64(vcpus), "vCPU")): \(what) \(how)"
 }
 
-private func dryRunText(_ attach: AttachPath, _ capacity: Capacity, _ programs: [String]) -> String {
-  let step = attach == .btf ? ProgramCost.typedNanoseconds : ProgramCost.classicNanoseconds
+private func dryRunText(_ cost: ProgramCost, _ capacity: Capacity, _ programs: [String]) -> String {
   return """
     Programs: \(programs.joined(separator: ", "))
     Memory: \(byteCount(capacity.kernelBytes)) in the kernel, for \(grouped(UInt64(capacity.slots))) vCPU threads \
     and \(grouped(UInt64(capacity.rows))) accounts
-    Expected cost: about \(duration(nanoseconds: step * 2)) per exit: at kvm_exit and at kvm_entry, half each
+    Expected cost: about \(duration(nanoseconds: cost.stepNanoseconds * 2)) per exit, at kvm_exit and at kvm_entry \
+    (\(cost.isCalibrated ? "calibrated" : "an estimate: sudo kvmtax calibrate measures it"))
     Nothing was recorded.
     """
 }
