@@ -53,21 +53,36 @@ public struct Calibration: Equatable, Sendable {
     }
   }
 
-  /// How the tracer was attached, and whether it wrote a record per exit.
+  /// How the tracer was attached, and what it kept.
   public struct Mode: Hashable, Sendable {
     /// "tp", "tp_btf".
     public var attach: String
-    /// Whether event records were written.
+    /// "full", "lite".
+    public var tier: String
+    /// Whether it kept an account per key.
+    public var keys: Bool
+    /// Whether it wrote a record per exit.
     public var records: Bool
 
     /// One way of recording.
-    public init(attach: String, records: Bool) {
+    public init(attach: String, tier: String, keys: Bool, records: Bool) {
       self.attach = attach
+      self.tier = tier
+      self.keys = keys
       self.records = records
     }
 
-    /// "tp_btf", "tp_btf+records".
-    public var name: String { records ? "\(attach)+records" : attach }
+    /// One word: "tp_btf+full+keys", "tp+lite+keys+records".
+    public var name: String { "\(attach)+\(tier)\(keys ? "+keys" : "")\(records ? "+records" : "")" }
+
+    /// Reads the word; nil when it is none.
+    public init?(name: String) {
+      let words = name.split(separator: "+").map(String.init)
+      guard words.count >= 2 else { return nil }
+      self.init(
+        attach: words[0], tier: words[1], keys: words[2...].contains("keys"), records: words[2...].contains("records"))
+      guard self.name == name else { return nil }
+    }
   }
 
   /// What the tracer adds to an exit, ns per exit.

@@ -60,9 +60,7 @@ extension Calibration {
     case ("untraced", "world_switch"): measurements[place].worldSwitch = value
     case ("untraced", _): return
     case (let name, let quantity):
-      let parts = name.split(separator: "+", maxSplits: 1)
-      guard let attach = parts.first, parts.count == 1 || parts[1] == "records" else { return }
-      let mode = Mode(attach: String(attach), records: parts.count == 2)
+      guard let mode = Mode(name: name) else { return }
       var cost = measurements[place].tracer[mode] ?? .zero
       switch quantity {
       case "round_trip": cost.roundTrip = value

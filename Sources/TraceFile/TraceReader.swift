@@ -303,8 +303,13 @@ struct TraceReader: ~Copyable {
     contents.evidence.capture.kernel = contents.fact(Key.kernel)
     contents.evidence.capture.attach = contents.fact(Key.attach)
     contents.evidence.capture.calibrationProblem = contents.fact(Key.calibrationProblem)
-    contents.evidence.capture.writesRecords =
-      contents.fact(Key.features)?.split(separator: ",").contains("exits") ?? false
+    if let attach = contents.fact(Key.attach), let words = contents.fact(Key.features)?.split(separator: ","),
+      words.contains("states"), !words.contains("raw")
+    {
+      contents.evidence.capture.mode = Calibration.Mode(
+        attach: attach, tier: words.contains("sched_switch") ? "full" : "lite", keys: words.contains("keys"),
+        records: words.contains("exits"))
+    }
     let start = contents.start ?? snapshots.firstClocks
     contents.evidence.capture.startRealtimeNanoseconds = start?.realtimeNanoseconds
     let end = snapshots.lastClocks?.monotonicNanoseconds ?? contents.end?.clocks.monotonicNanoseconds ?? lastRecordEnd

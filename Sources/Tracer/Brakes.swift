@@ -17,29 +17,20 @@ struct Brakes {
     self.maxOverhead = maxOverhead
   }
 
-  enum Verdict: Equatable {
-    case goOn
-    /// Stop writing event records.
-    case shedEvents
-    /// All is shed and it is still too much.
-    case stop
-  }
-
-  /// One second's judgement.
+  /// One second's judgement: whether something has to be given up now.
   /// - Parameters:
   ///   - programNanoseconds: estimated time in BPF programs.
   ///   - runningNanoseconds: the vCPUs' running time (guest, kernel and QEMU).
-  ///   - eventsAreOn: whether there is something to shed.
-  mutating func judge(programNanoseconds: UInt64, runningNanoseconds: UInt64, eventsAreOn: Bool) -> Verdict {
-    guard maxOverhead > 0, runningNanoseconds > 0 else { return .goOn }
+  mutating func isExceeded(programNanoseconds: UInt64, runningNanoseconds: UInt64) -> Bool {
+    guard maxOverhead > 0, runningNanoseconds > 0 else { return false }
     guard Double(programNanoseconds) > maxOverhead * Double(runningNanoseconds) else {
       secondsAbove = 0
-      return .goOn
+      return false
     }
     secondsAbove += 1
-    guard secondsAbove >= Brakes.patience else { return .goOn }
+    guard secondsAbove >= Brakes.patience else { return false }
     secondsAbove = 0
-    return eventsAreOn ? .shedEvents : .stop
+    return true
   }
 
   /// Free space below which a recording stops: 5 % of the file system, but at most 1 GiB, so that a large disk need not
@@ -65,18 +56,27 @@ struct ProgramCost: Equatable {
   /// Whether it was measured on this host.
   let isCalibrated: Bool
 
-  /// An exit that stays in the kernel takes two steps.
-  init(attach: AttachPath, calibration: Calibration? = nil) {
+  /// What is known of this way of recording.
+  init(attach: AttachPath, plan: ProgramPlan, calibration: Calibration? = nil) {
     func total(records: Bool) -> Double? {
-      calibration?.tracer(.kernel, Calibration.Mode(attach: attach.name, records: records))?.total.mid
+      calibration?.tracer(.kernel, plan.mode(attach: attach, records: records))?.total.mid
     }
+    // the exits that stand for the kernel's path have a key each
+    let stepsPerExit = plan.keepsKeys ? 3.0 : 2.0
     stepNanoseconds = attach == .btf ? 205 : 350
     recordNanoseconds = 70
     isCalibrated = total(records: false) != nil
     // a text has no number above 10^12
-    if let pair = total(records: false) { stepNanoseconds = UInt64(max(pair, 0) / 2) }
+    if let pair = total(records: false) { stepNanoseconds = UInt64(max(pair, 0) / stepsPerExit) }
     if let plain = total(records: false), let written = total(records: true) {
       recordNanoseconds = UInt64(max(written - plain, 0))
     }
+  }
+}
+
+extension ProgramPlan {
+  /// What a calibration calls this way of recording.
+  func mode(attach: AttachPath, records: Bool) -> Calibration.Mode {
+    Calibration.Mode(attach: attach.name, tier: tier.rawValue, keys: keepsKeys, records: records)
   }
 }

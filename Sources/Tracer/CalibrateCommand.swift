@@ -46,11 +46,15 @@ struct CalibrateCommand: ParsableCommand {
     try refuse(preflight)
     guard let layouts = preflight.layouts else { return }
     let (kinds, absent) = proxy ? (CalibratedKinds.proxy, [:]) : CalibratedKinds.ofThisHost()
-    let attach: [AttachPath] = proxy || !preflight.canUseTyped ? [.tp] : [.tp, .btf]
+    let isTyped = preflight.canUseTyped && !proxy
+    let best: AttachPath = isTyped ? .btf : .tp
+    var ways = [Calibrator.Way(attach: best, tier: .full, keys: true)]
+    if !proxy { ways.append(Calibrator.Way(attach: best, tier: .lite, keys: true)) }
+    if isTyped { ways.append(Calibrator.Way(attach: .tp, tier: .full, keys: true)) }
     let calibrator: Calibrator
     do {
       calibrator = try Calibrator(
-        kinds: kinds, attach: attach, layouts: layouts, proxy: proxy, rounds: rounds, delaySteps: delaySteps)
+        kinds: kinds, ways: ways, layouts: layouts, proxy: proxy, rounds: rounds, delaySteps: delaySteps)
       try calibrator.run()
     } catch let error as TinyGuestError {
       throw InputError(file: "calibrate", found: error.description)

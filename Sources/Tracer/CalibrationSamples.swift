@@ -99,7 +99,8 @@ struct CalibrationSamples {
     _ kind: String, _ mode: Calibration.Mode, stopwatch: Bounded, handling: Calibration.TracerCost?
   ) -> Calibration.TracerCost? {
     guard let roundTrip = pooled(kind, .traced(mode), \.roundTrips) else { return nil }
-    let withRecords = Calibration.Mode(attach: mode.attach, records: true)
+    var withRecords = mode
+    withRecords.records = true
     let untraced = medians(kind, .untraced, \.roundTrips)
     let added = differences(medians(kind, .traced(mode), \.roundTrips), untraced)
     let addedWithRecords = differences(medians(kind, .traced(withRecords), \.roundTrips), untraced)

@@ -3,7 +3,7 @@ import Terminal
 
 /// What `kvmtax calibrate` prints: all times in ns.
 enum CalibrationTable {
-  private static let widths = [20, 14, 8, 8, 8, 8, 17, 8]
+  private static let widths = [20, 21, 7, 7, 7, 7, 16, 8]
 
   static func text(
     _ calibration: Calibration, cpu: Int, rounds: Int, recovered: [(kind: String, CalibrationSamples.Recovered)]
@@ -34,7 +34,7 @@ enum CalibrationTable {
     for (mode, cost) in one.tracer.sorted(by: { $0.key.name < $1.key.name }) {
       lines.append(
         line(
-          ["", mode.name] + trip(cost.roundTrip)
+          ["", "\(mode.attach) \(mode.tier)\(mode.records ? ", records" : "")"] + trip(cost.roundTrip)
             + [number(cost.total.mid), interval(cost.total), number(cost.outside.mid)]))
     }
     return lines

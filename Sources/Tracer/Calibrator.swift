@@ -21,6 +21,13 @@ final class Calibrator {
     var extra = 0
   }
 
+  /// A way of recording, each with and without event records.
+  struct Way {
+    var attach: AttachPath
+    var tier: Tier
+    var keys: Bool
+  }
+
   private let kinds: [Kind]
   private let guests: [ClockedGuest]
   private let sessions: [Session]
@@ -41,33 +48,35 @@ final class Calibrator {
     var records: [kt_exit_record] = []
   }
 
-  /// Loads everything; nothing is attached yet. Binds the thread to the CPU that it is on.
-  init(kinds: [Kind], attach: [AttachPath], layouts: Layouts, proxy: Bool, rounds: Int, delaySteps: UInt32) throws {
+  /// Loads everything; nothing is attached yet. Binds the thread to the CPU that it is on. The first way is the one that
+  /// delays are put into.
+  init(kinds: [Kind], ways: [Way], layouts: Layouts, proxy: Bool, rounds: Int, delaySteps: UInt32) throws {
     self.kinds = kinds
     self.rounds = rounds
     self.delaySteps = delaySteps
     cpu = try ClockedGuest.pin()
     let inbox = Inbox()
     self.inbox = inbox
-    sessions = try attach.map { try Calibrator.session($0, layouts, proxy, inbox) }
-    modes = attach.flatMap { path in
-      [false, true].map { Calibration.Mode(attach: proxy ? "proxy" : path.name, records: $0) }
+    sessions = try ways.map { try Calibrator.session($0, layouts, proxy, inbox) }
+    modes = sessions.flatMap { session in
+      [false, true].map { session.plan.mode(attach: session.attach, records: $0) }
     }
     stopwatch = try Stopwatch(proxy: proxy, delays: delaySteps > 0)
     guests = try kinds.map { try ClockedGuest($0.deed, perLap: $0.perLap) }
   }
 
   private static func session(
-    _ attach: AttachPath, _ layouts: Layouts, _ proxy: Bool, _ inbox: Inbox
+    _ way: Way, _ layouts: Layouts, _ proxy: Bool, _ inbox: Inbox
   ) throws(BpfError) -> Session {
     let pidMax = readProcText("/proc/sys/kernel/pid_max").flatMap { UInt32($0) } ?? 4_194_304
     var capacity = Capacity(pidMax: pidMax, memoryBytes: 0, vcpus: 1, ringGroups: 1)
     // read after each lap
     capacity.ringBytes = 1 << 19
+    let plan = ProgramPlan(attach: way.attach, layouts: layouts, proxy: proxy, tier: way.tier, keys: way.keys)
     let session = try Session(
-      attach: attach, layouts: layouts, capacity: capacity,
-      groups: RingGroups(cpuCount: max(sysconf(Int32(_SC_NPROCESSORS_CONF)), 1), nodes: []), proxy: proxy,
-      processes: [UInt32(getpid())], onNotice: { _ in },
+      attach: way.attach, plan: plan, layouts: layouts, capacity: capacity,
+      groups: RingGroups(cpuCount: max(sysconf(Int32(_SC_NPROCESSORS_CONF)), 1), nodes: []),
+      processes: [UInt32(getpid())], records: KT_EXIT_RECORDS, onNotice: { _ in },
       onRecord: { bytes, _ in
         guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }
         inbox.records.append(bytes.loadUnaligned(as: kt_exit_record.self))
@@ -115,12 +124,12 @@ final class Calibrator {
       return nil
     case .traced(let mode):
       let session = sessions[(modes.firstIndex(of: mode) ?? 0) / 2]
-      session.control.pointee.events = mode.records ? 1 : 0
+      session.control.pointee.events = (mode.records ? KT_EXIT_RECORDS : KT_NO_RECORDS).rawValue
       try session.start()
       return session
     case .delayed(let steps):
-      guard let session = sessions.last else { return nil }
-      session.control.pointee.events = 1
+      guard let session = sessions.first else { return nil }
+      session.control.pointee.events = KT_EXIT_RECORDS.rawValue
       try session.start()
       try stopwatch.startDelay(steps: steps)
       return session
