@@ -51,6 +51,21 @@ extension Calibration {
   }
 }
 
+extension Calibration {
+  /// How many exits took which path, as far as accounts by reason can say: a reason of which some exits came to user space
+  /// counts as if all had.
+  public static func exits(of accounts: [ExitAccount]) -> [Path: UInt64] {
+    accounts.reduce(into: [:]) { exits, account in
+      let states = account.states
+      let waited = states[.haltWait] &+ states[.wakeLatency]
+      let path: Path =
+        account.isHalt && waited > 0
+        ? .switched : states[.qemu] &+ states[.qemuBlocked] > 0 ? .userspace : .kernel
+      exits[path, default: 0] &+= account.exits
+    }
+  }
+}
+
 extension Calibration.Edge {
   fileprivate var opposite: Self {
     switch self {

@@ -66,6 +66,26 @@ extension Report {
     public var others: Others?
     /// Handling time that no reason above has.
     public var rest: Rest
+    /// What a calibration of the host says about it; nil: there is none that holds.
+    public var calibrated: Calibrated?
+  }
+
+  /// What a calibration moves: the world switch out of the guest's time, the tracer's cost out of both.
+  public struct Calibrated: Equatable, Sendable {
+    /// World switch, ns; it lies in `guest` of the states and groups.
+    public var worldSwitchNanoseconds: UInt64
+    /// Its bounds, ns.
+    public var worldSwitchLowNanoseconds: UInt64
+    public var worldSwitchHighNanoseconds: UInt64
+    /// Of running time without the tracer's cost.
+    public var worldSwitchOfRunning: Double?
+    /// What the tracer added to the states, ns.
+    public var tracerNanoseconds: UInt64
+    /// The headline's share with the world switch and without the tracer's cost; nil where the headline has none.
+    public var overhead: Double?
+    /// Its bounds, by those of the calibration and by unknown time.
+    public var low: Double?
+    public var high: Double?
   }
 
   /// The verdict's numbers.
@@ -283,6 +303,10 @@ extension Report {
     public var isComplete: Bool
     /// Unusable parts of the file.
     public var damage: [Damaged]
+    /// When the host was calibrated; nil: numbers are gross.
+    public var calibrated: String?
+    /// Why a calibration could not be used, a sentence; untrusted text may be in it.
+    public var calibrationProblem: String?
     /// Failed cross-checks, a sentence each: the report's numbers must not be used.
     public var failures: [String]
     /// States that the trace does not tell apart, a sentence each.

@@ -84,7 +84,10 @@ struct CalibrateCommand: ParsableCommand {
     }
     let path = output ?? CalibrationFile.defaultPath
     try CalibrationFile.write(calibration, to: path)
-    standardErrorNote("Wrote \(sanitized(path)). Recordings take these costs out while nothing of the host changes.")
+    standardErrorNote(
+      output == nil
+        ? "Wrote \(path). Recordings take it along as long as nothing of this host changes."
+        : "Wrote \(sanitized(path)). To use it: kvmtax record --calibration \(shellWord(sanitized(path)))")
   }
 }
 

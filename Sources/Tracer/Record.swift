@@ -44,7 +44,8 @@ func record(_ options: RecordOptions) throws {
     standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
   if let problem = calibration.problem {
-    standardErrorNote("Note: \(problem) Measure again: sudo kvmtax calibrate")
+    let lines = wrapped("Note: \(problem) Measure again: sudo kvmtax calibrate", width: maximumColumns - 2)
+    standardErrorNote(lines.joined(separator: "\n  "))
   }
   guard let file else {
     let cost = ProgramCost(attach: attach, plan: plan, calibration: calibration.calibration)
