@@ -83,6 +83,5 @@ struct Sentences {
   private func share(_ reason: Report.Reason) -> String { reason.ofRunning.map(percentage) ?? "–" }
 
   /// What the verdict's number still contains.
-  static let gross =
-    "uncalibrated: gross numbers; the world switch is in guest time, the recorder's own cost is not taken out"
+  static let gross = "uncalibrated: gross numbers; world switch and recorder's own cost are not taken out"
 }

@@ -91,19 +91,46 @@ final class Calibrator {
   /// Runs all rounds.
   func run() throws {
     var line = ProgressLine()
-    let modes = self.modes.indices.map { CalibrationSamples.Mode.traced(self.modes[$0]) }
-    let delays: [CalibrationSamples.Mode] = delaySteps > 0 ? [.delayed(steps: 0), .delayed(steps: delaySteps)] : []
-    let all: [CalibrationSamples.Mode] = [.untraced, .stopwatch] + modes + delays
     nanosecondsPerCycle = Calibrator.nanosecondsPerCycle()
     for round in 0..<rounds {
-      line.update("Calibrating: round \(round + 1) of \(self.rounds)")
+      line.update("Calibrating: round \(round + 1) of \(rounds)")
       if delaySteps > 0 { samples.delayNanoseconds.append(try stopwatch.timeDelay(steps: delaySteps)) }
       // there and back again: what drifts within a round goes the other way in the next
-      for mode in round % 2 == 0 ? all : all.reversed() {
-        let session = try begin(mode)
-        defer { end(session) }
-        for index in kinds.indices { try visit(index, mode, session) }
+      let turns = [nil, nil] + sessions.indices.map(Optional.some)
+      for (turn, session) in round % 2 == 0 ? Array(turns.enumerated()) : turns.enumerated().reversed() {
+        if let session {
+          try visit(session, backwards: round % 2 != 0)
+        } else {
+          try visit(turn == 0 ? .untraced : .stopwatch)
+        }
       }
+    }
+  }
+
+  /// Without the tracer.
+  private func visit(_ mode: CalibrationSamples.Mode) throws {
+    if mode == .stopwatch { try stopwatch.start() }
+    defer { stopwatch.stop() }
+    for index in kinds.indices { try visit(index, mode, nil) }
+  }
+
+  /// A way of recording, attached once: that takes longer than the laps do.
+  private func visit(_ number: Int, backwards: Bool) throws {
+    let session = sessions[number]
+    var turns = modes[2 * number..<2 * number + 2].map { CalibrationSamples.Mode.traced($0) }
+    if number == 0, delaySteps > 0 { turns += [.delayed(steps: 0), .delayed(steps: delaySteps)] }
+    try session.start()
+    defer { _ = session.stop() }
+    for mode in backwards ? turns.reversed() : turns {
+      switch mode {
+      case .traced(let one): session.control.pointee.events = (one.records ? KT_EXIT_RECORDS : KT_NO_RECORDS).rawValue
+      case .delayed(let steps):
+        session.control.pointee.events = KT_EXIT_RECORDS.rawValue
+        try stopwatch.startDelay(steps: steps)
+      case .untraced, .stopwatch: break
+      }
+      defer { stopwatch.stop() }
+      for index in kinds.indices { try visit(index, mode, session) }
     }
   }
 
@@ -114,31 +141,6 @@ final class Calibrator {
     usleep(100_000)
     let end = now()
     return Double(end.nanoseconds &- start.nanoseconds) / Double(max(end.cycles &- start.cycles, 1))
-  }
-
-  private func begin(_ mode: CalibrationSamples.Mode) throws(BpfError) -> Session? {
-    switch mode {
-    case .untraced: return nil
-    case .stopwatch:
-      try stopwatch.start()
-      return nil
-    case .traced(let mode):
-      let session = sessions[(modes.firstIndex(of: mode) ?? 0) / 2]
-      session.control.pointee.events = (mode.records ? KT_EXIT_RECORDS : KT_NO_RECORDS).rawValue
-      try session.start()
-      return session
-    case .delayed(let steps):
-      guard let session = sessions.first else { return nil }
-      session.control.pointee.events = KT_EXIT_RECORDS.rawValue
-      try session.start()
-      try stopwatch.startDelay(steps: steps)
-      return session
-    }
-  }
-
-  private func end(_ session: Session?) {
-    stopwatch.stop()
-    _ = session?.stop()
   }
 
   private func visit(_ index: Int, _ mode: CalibrationSamples.Mode, _ session: Session?) throws {
