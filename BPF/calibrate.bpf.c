@@ -72,8 +72,8 @@ static __always_inline int delay(void)
 SEC("raw_tp/kvm_exit") int delay_exit(void *context) { return delay(); }
 SEC("raw_tp/kvm_entry") int delay_entry(void *context) { return delay(); }
 
-/* The loop by itself, run from user space (Linux 5.14). */
-SEC("syscall") int time_delay(void *context)
+/* The loop by itself: not attached, but run from user space, which raw tracepoint programs can be since 5.10. */
+SEC("raw_tp/kvm_exit") int time_delay(void *context)
 {
 	__u64 start_ns = bpf_ktime_get_ns();
 

@@ -110,8 +110,11 @@ struct CalibrationSamples {
     if let handling {
       let seen = CalibrationSamples.percentiles(outsideWithRecords).map { CalibrationSamples.cost($0, give: stopwatch) }
       let outside = mode.records ? seen ?? handling.outside : handling.outside
+      // what the scheduler's programs add lies between the two moments too, within what the sleep varies by
+      var total = handling.inside + outside
+      total.high = max(total.high, CalibrationSamples.percentiles(added)?.high ?? 0)
       return Calibration.TracerCost(
-        total: handling.inside + outside, inside: handling.inside, outside: outside, roundTrip: roundTrip)
+        total: total, inside: handling.inside, outside: outside, roundTrip: roundTrip)
     }
     guard let total = CalibrationSamples.percentiles(added) else { return nil }
     guard let inside = CalibrationSamples.percentiles(insides),

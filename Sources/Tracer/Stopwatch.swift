@@ -11,8 +11,6 @@ final class Stopwatch {
   private let timedProgram = "time_delay"
   private let prefix: (stopwatch: String, delay: String)
   private var links = BpfLinks()
-  /// Whether the delay's loop can be timed alone (Linux 5.14).
-  let canTimeDelay: Bool
 
   /// Loads the programs, for the calling thread. The delay's are left out unless they are wanted.
   init(proxy: Bool, delays: Bool) throws(BpfError) {
@@ -22,7 +20,6 @@ final class Stopwatch {
     object = try BpfObject(base64: calibrateObject, name: "kvmtax_calibrate")
     for program in object.programs { try object.setAutoload(program, wanted.contains(program)) }
     try object.load()
-    canTimeDelay = delays
     globals = try object.globals()
     spans = try MappedArray(try object.map("spans"))
     try globals.set("timed_tid", UInt32(bitPattern: ClockedGuest.threadID))

@@ -44,6 +44,23 @@ def calibrated(run):
     for kind, put_in, came, error in recovered:
         run.say(f"{kind} {put_in} -> {came} ns ({error} %)")
         run.check(abs(float(error)) <= 10, f"{kind}: the injected delay is recovered within 10 %", log)
+    report = run.report("trace")
+    if not report:
+        return
+    run.check(report["trust"]["calibrated"], "the recording took the calibration along", report["trust"])
+    calibrated_times = report["totals"]["calibrated"]
+    if not run.check(calibrated_times and calibrated_times["world_switch_ns"] > 0, "the report has the world switch",
+                     report["totals"]):
+        return
+    # What was recorded closes with what was clocked untraced: span less the tracer's part in it, and the world switch.
+    cpuid = next(reason for reason in report["totals"]["reasons"] if reason["reason"] == run.machine.reasons["cpuid"])
+    mode = f"{report['capture']['attach']}+full+keys"
+    inside = measured[("kernel", "cpuid", mode, "inside")][1]
+    switch = measured[("kernel", "cpuid", "untraced", "world_switch")][1]
+    trip = measured[("kernel", "cpuid", "untraced", "round_trip")][1]
+    sum_ns = cpuid["p50_ns"] - inside + switch
+    run.say(f"recorded {cpuid['p50_ns']:,} - {inside:,.0f} + {switch:,.0f} = {sum_ns:,.0f}, clocked {trip:,.0f} ns")
+    run.check(abs(sum_ns / trip - 1) <= 0.15, "recording and calibration close within 15 %", f"{sum_ns} {trip}")
 
 
 def churned(run):
