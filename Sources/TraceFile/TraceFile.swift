@@ -52,8 +52,12 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
   case note = 10
   /// The orderly end.
   case end = 11
+  /// One record per event: the machine's whole input.
+  case events = 12
+  /// KVM's own counts of vCPUs beside ours.
+  case looks = 13
   /// What the host's exits and the tracer's programs cost, as `kvmtax calibrate` measured them.
-  case calibration = 12
+  case calibration = 14
 
   /// The block's name in messages and in the format's description.
   public var name: String {
@@ -69,6 +73,8 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
     case .gap: "gap"
     case .note: "note"
     case .end: "end"
+    case .events: "events"
+    case .looks: "looks"
     case .calibration: "calibration"
     }
   }
