@@ -74,8 +74,9 @@ extension Report {
   public struct Calibrated: Equatable, Sendable {
     /// World switch, ns; it lies in `guest` of the states and groups.
     public var worldSwitchNanoseconds: UInt64
-    /// Its bounds, ns.
+    /// Not less than this, ns.
     public var worldSwitchLowNanoseconds: UInt64
+    /// Not more than this, ns.
     public var worldSwitchHighNanoseconds: UInt64
     /// Of running time without the tracer's cost.
     public var worldSwitchOfRunning: Double?
@@ -83,8 +84,9 @@ extension Report {
     public var tracerNanoseconds: UInt64
     /// The headline's share with the world switch and without the tracer's cost; nil where the headline has none.
     public var overhead: Double?
-    /// Its bounds, by those of the calibration and by unknown time.
+    /// The least that the calibration and unknown time leave possible.
     public var low: Double?
+    /// The greatest.
     public var high: Double?
   }
 

@@ -266,7 +266,8 @@ public struct ReportBuilder {
       gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
       damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
       calibrated: hasCalibration ? evidence.capture.calibration?.date : nil,
-      calibrationProblem: calibrationProblem, failures: failures(residual: fraction), merged: mergedStates(), notes: notes())
+      calibrationProblem: calibrationProblem, failures: failures(residual: fraction), merged: mergedStates(),
+      notes: notes())
   }
 
   private func failures(residual: Double) -> [String] {

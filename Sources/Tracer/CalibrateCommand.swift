@@ -78,7 +78,8 @@ struct CalibrateCommand: ParsableCommand {
       calibrator.samples.recovered(kind: kind.deed.name, steps: delaySteps).map { (kind.deed.name, $0) }
     }
     try standardOutput(
-      CalibrationTable.text(calibration, cpu: calibrator.cpu, rounds: rounds, recovered: delaySteps > 0 ? recovered : []))
+      CalibrationTable.text(
+        calibration, cpu: calibrator.cpu, rounds: rounds, recovered: delaySteps > 0 ? recovered : []))
     guard !calibration.measurements.isEmpty else {
       throw InputError(file: "calibrate", found: "nothing could be measured", remedy: "See `kvmtax doctor`.")
     }
@@ -117,7 +118,8 @@ enum CalibratedKinds {
   }
 
   /// KVM takes a deadline on its fast path if a timer of the CPU's can keep it: VMX's preemption timer.
-  static func choose(isIntel: Bool, hasPreemptionTimer: Bool) -> ([Calibrator.Kind], absent: [Calibration.Path: String]) {
+  static func choose(isIntel: Bool, hasPreemptionTimer: Bool) -> ([Calibrator.Kind], absent: [Calibration.Path: String])
+  {
     let reasons = isIntel ? Reasons.vmx : .svm
     var kinds = [
       Calibrator.Kind(path: .kernel, deed: .cpuid, perLap: 64, laps: 8, reason: reasons.cpuid),

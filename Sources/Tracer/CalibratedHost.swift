@@ -26,7 +26,9 @@ enum CalibratedHost {
     facts["cpu_model"] = cpu.model
     facts["cpu_signature"] = cpu.signature
     facts["microcode"] = cpu.microcode
-    for name in ["bpf_jit_enable", "bpf_jit_harden"] { facts[name] = readProcText("/proc/sys/net/core/\(name)", limit: 64) }
+    for name in ["bpf_jit_enable", "bpf_jit_harden"] {
+      facts[name] = readProcText("/proc/sys/net/core/\(name)", limit: 64)
+    }
     let folder = "/sys/devices/system/cpu/vulnerabilities"
     for name in directoryEntries(folder) { facts["mitigation_\(name)"] = readProcText("\(folder)/\(name)", limit: 256) }
     for (module, names) in parameters {
@@ -67,7 +69,8 @@ enum CalibrationFile {
   static func find(_ path: String, host: @autoclosure () -> [String: String]) -> Found {
     guard access(path, F_OK) == 0 else { return .none }
     let name = sanitized(path)
-    guard let text = readProcText(path, limit: Calibration.mostBytes), let calibration = Calibration(parsing: text) else {
+    guard let text = readProcText(path, limit: Calibration.mostBytes), let calibration = Calibration(parsing: text)
+    else {
       return .unusable("\(name) is no calibration that this version can read: the numbers are gross.")
     }
     let differences = calibration.differences(from: host())

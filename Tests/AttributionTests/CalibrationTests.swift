@@ -89,7 +89,10 @@ import Testing
   @Test func `Its text says it all, and is read again`() throws {
     let calibration = Self.calibration()
     #expect(Calibration(parsing: calibration.text) == calibration)
-    let more = calibration.text + "later words\nmeasured\nmeasured kernel cpuid x y z\nmeasured kernel cpuid untraced round_trip nan 1 inf\n"
+    let later = [
+      "later words", "measured", "measured kernel cpuid x y z", "measured kernel cpuid untraced round_trip nan 1 inf",
+    ]
+    let more = calibration.text + later.joined(separator: "\n") + "\n"
     #expect(Calibration(parsing: more) == calibration)
   }
 

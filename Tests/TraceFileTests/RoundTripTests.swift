@@ -20,7 +20,8 @@ import Testing
     calibration.measurements = [one]
     var writer = try TraceWriter(descriptor: file.descriptor)
     try writer.append([
-      CaptureFact(key: CaptureFact.Key.attach, value: attach), CaptureFact(key: CaptureFact.Key.features, value: features),
+      CaptureFact(key: CaptureFact.Key.attach, value: attach),
+      CaptureFact(key: CaptureFact.Key.features, value: features),
       CaptureFact(key: CaptureFact.Key.calibrationProblem, value: "none"),
     ])
     try writer.append(calibration)
