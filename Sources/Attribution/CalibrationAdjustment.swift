@@ -1,3 +1,5 @@
+import CKvmtax
+
 extension Calibration {
   /// Which end of its interval the overhead is wanted at.
   public enum Edge: Sendable {
@@ -62,6 +64,16 @@ extension Calibration {
         account.isHalt && waited > 0
         ? .switched : states[.qemu] &+ states[.qemuBlocked] > 0 ? .userspace : .kernel
       exits[path, default: 0] &+= account.exits
+    }
+  }
+
+  /// The same by keys, each of which says whether its exits came to user space.
+  public static func exits(of accounts: [KeyAccount]) -> [Path: UInt64] {
+    accounts.reduce(into: [:]) { exits, account in
+      let waited = account.states[.haltWait] &+ account.states[.wakeLatency]
+      let slept = kt_is_halt(account.key.isa, account.key.reason) != 0 && waited > 0
+      let path: Path = slept ? .switched : account.key.userspace != nil ? .userspace : .kernel
+      exits[path, default: 0] &+= account.finished
     }
   }
 }

@@ -1,4 +1,5 @@
 import Attribution
+import CKvmtax
 import Testing
 
 /// What a calibration takes out of which state, and that no time is lost or made up.
@@ -84,6 +85,35 @@ import Testing
     var other = Self.mode
     other.records = true
     #expect(calibration.adjusted(StateTimes(), exits: [.kernel: 1], mode: other) == nil)
+  }
+
+  @Test func `Each exit takes the path that its account shows`() {
+    func account(_ reason: UInt32, _ exits: UInt64, _ state: State) -> ExitAccount {
+      var account = ExitAccount(isa: 1, reason: reason)
+      account.finished = exits
+      account.states[state] = 1000
+      return account
+    }
+    #expect(
+      Calibration.exits(of: [
+        account(10, 5, .kernel), account(30, 7, .qemu), account(12, 3, .haltWait), account(12, 2, .kernel),
+      ])
+        == [.kernel: 7, .userspace: 7, .switched: 3])
+    func key(_ reason: UInt32, _ exits: UInt64, userspace: UInt8, _ state: State) -> KeyAccount {
+      var record = kt_key()
+      record.isa = 1
+      record.reason = reason
+      record.userspace = userspace
+      var account = KeyAccount(Key(record))
+      account.finished = exits
+      account.states[state] = 1000
+      return account
+    }
+    #expect(
+      Calibration.exits(of: [
+        key(30, 4, userspace: 0, .kernel), key(30, 6, userspace: 3, .qemu), key(12, 1, userspace: 0, .haltWait),
+      ])
+        == [.kernel: 4, .userspace: 6, .switched: 1])
   }
 
   @Test func `Its text says it all, and is read again`() throws {
