@@ -81,6 +81,13 @@ struct ReportTables {
         group.label, unit.cell(nanoseconds: group.nanoseconds), cell(group.ofWall, percentage),
         group.ofRunning.map(percentage) ?? "", group.note ?? "",
       ])
+      guard group.id == "guest", let calibrated = section.calibrated else { continue }
+      table.add([
+        "  of it world switch", unit.cell(nanoseconds: calibrated.worldSwitchNanoseconds), "",
+        calibrated.worldSwitchOfRunning.map(percentage) ?? "",
+        "calibrated, \(unit.cell(nanoseconds: calibrated.worldSwitchLowNanoseconds)) to "
+          + unit.cell(nanoseconds: calibrated.worldSwitchHighNanoseconds),
+      ])
     }
     page.table(table.lines(notes: 1))
   }
