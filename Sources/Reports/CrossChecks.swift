@@ -54,8 +54,9 @@ struct CrossChecks {
   // MARK: The scheduler
 
   /// From being woken (sched_waking) until the task is queued, where run_delay begins, another CPU may have to be
-  /// interrupted first: real latency that run_delay never shows. So much is allowed per switch, on top of 2 %.
-  private static let remoteWakeNanoseconds: UInt64 = 25_000
+  /// interrupted first: real latency that run_delay never shows, microseconds on hardware and up to a third of a
+  /// millisecond where the host itself is a busy virtual machine. So much is allowed per switch, on top of 2 %.
+  private static let remoteWakeNanoseconds: UInt64 = 500_000
   /// Less than this proves nothing, ns.
   private static let leastNanoseconds: UInt64 = 10_000_000
 
