@@ -307,6 +307,10 @@ extension Report {
     public var isComplete: Bool
     /// Unusable parts of the file.
     public var damage: [Damaged]
+    /// Ours beside what others counted.
+    public var checks: [CrossCheck]
+    /// Host interrupts that came while an event was counted: their time is in what they interrupted.
+    public var missedInterrupts: UInt64
     /// When the host was calibrated; nil: numbers are gross.
     public var calibrated: String?
     /// Why a calibration could not be used, a sentence; untrusted text may be in it.

@@ -270,6 +270,7 @@ public struct ReportBuilder {
     let fraction = share(residual, wall) ?? (residual > 0 ? 1 : 0)
     let accounts = vcpus.flatMap(\.accounts)
     let missed = vcpus.reduce(0) { $0 &+ $1.missed }
+    let checks = CrossChecks(vms: ledger.vms).all()
     let unpairedExits = accounts.reduce(0) { $0 &+ $1.unpaired }
     let unpairedEntries = vcpus.reduce(0) { $0 &+ $1.unpairedEntries }
     return Report.Reliability(
@@ -280,8 +281,10 @@ public struct ReportBuilder {
       backwards: vcpus.reduce(0) { $0 &+ $1.backwards }, residualNanoseconds: residual, residual: fraction,
       gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
       damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
+      checks: checks, missedInterrupts: vcpus.reduce(0) { $0 &+ $1.missedInterrupts },
       calibrated: hasCalibration ? evidence.capture.calibration?.date : nil,
-      calibrationProblem: calibrationProblem, failures: failures(residual: fraction), merged: mergedStates(),
+      calibrationProblem: calibrationProblem,
+      failures: failures(residual: fraction) + checks.filter { !$0.holds }.map(\.text), merged: mergedStates(),
       notes: notes())
   }
 
