@@ -46,10 +46,19 @@ KT_INLINE void kt_start(struct kt_slot *slot, __u64 time_ns, __u32 tid, __u32 tg
 
 /* Time and states */
 
+/* A state as an index; hidden from the compiler, which would find the mask superfluous that old verifiers want to see. */
+KT_INLINE __u64 kt_index(__u8 state)
+{
+	__u64 index = state;
+
+	__asm__ volatile("" : "+r"(index));
+	return index & (KT_STATE_SLOTS - 1);
+}
+
 KT_INLINE void kt_book(struct kt_slot *slot, __u8 state, __u64 length)
 {
-	slot->state_ns[state & (KT_STATE_SLOTS - 1)] += length;
-	if (slot->in_exit) slot->exit_state_ns[state & (KT_STATE_SLOTS - 1)] += length;
+	slot->state_ns[kt_index(state)] += length;
+	if (slot->in_exit) slot->exit_state_ns[kt_index(state)] += length;
 }
 
 /* Closes the open interval at time_ns and opens one in `state`. A time before the last one counts as zero length. */
