@@ -127,7 +127,15 @@ final class FakeHost {
     event.tgid = slots[number].tgid
     event.cpu = UInt32(number % 8)
     if kind == KT_ENTRY { event.run_delay_ns = 1000 + slots[number].state_ns.10 }
-    if keepsEvents { events.append(event) }
+    if keepsEvents {
+      events.append(event)
+      if slots[number].steps == 0 {
+        // as in the kernel: a slot begins with its first event
+        slots[number].first_ns = time
+        slots[number].since_ns = time
+        slots[number].on_ns = time
+      }
+    }
     var isa: UInt8 = 0
     var superseded: UInt32 = 0
     let outcome = kt_step(&slots[number], &event, &isa, &superseded)
@@ -213,13 +221,13 @@ final class FakeHost {
   }
 
   /// Hands every slot and row to the encoder, as the tracer does.
-  func snapshot(_ encoder: inout SnapshotEncoder, _ detail: SnapshotEncoder.Detail) {
+  func snapshot(_ encoder: inout SnapshotEncoder, _ detail: SnapshotEncoder.Detail, withKeys: Bool = true) {
     encoder.begin(at: clocks, detail: detail)
     for number in 0..<threads where encoder.add(&slots[number], number: number) {
       for row in 1 + number * rowsPerThread..<1 + (number + 1) * rowsPerThread {
         encoder.add(&rows[row], number: row, ended: slots[number].ended != 0)
       }
-      guard encoder.wantsKeys || slots[number].ended != 0 else { continue }
+      guard withKeys, encoder.wantsKeys || slots[number].ended != 0 else { continue }
       var key = Int(slots[number].first_key)
       while key != 0 {
         encoder.add(key: &keys[key], number: key)
