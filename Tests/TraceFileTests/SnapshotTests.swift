@@ -188,7 +188,7 @@ import Testing
   /// 100 VMs of 8 busy vCPUs, each with seven reasons, and 47 keys a VM, of which all change all the time: what a day
   /// takes at the default intervals. The tracer takes fewer snapshots where that is more than its budget.
   @Test func keysOfAHundredVMsAddATenthToADay() throws {
-    let host = FakeHost(threads: 800, rowsPerThread: 7, features: Replay.allFeatures, threadsPerVM: 8)
+    let host = FakeHost(threads: 160, rowsPerThread: 7, features: Replay.allFeatures, threadsPerVM: 8)
     host.keepsRecords = false
     host.ports = 40
     host.run(nanoseconds: 1_000_000_000, exits: 200)
@@ -209,10 +209,11 @@ import Testing
       sizes.append((writer.bytesWritten - before.0, keylessWriter.bytesWritten - before.1))
     }
     let keyCount = encoder.keyCount
-    #expect(keyCount > 100 * 45)
+    #expect(keyCount > 20 * 45)
     #expect(sizes[1].with == sizes[1].without)
+    // a fifth of the VMs is measured;
     // every second for 10 minutes, every 10 s up to an hour, every 60 s from then on; each tenth with histograms and keys
-    let snapshots: UInt64 = 600 + 300 + 1380
+    let snapshots: UInt64 = 5 * (600 + 300 + 1380)
     let without = snapshots * 9 / 10 * sizes[2].without + snapshots / 10 * sizes[3].without
     let keys = snapshots / 10 * (sizes[3].with - sizes[3].without)
     #expect(keys * 8 < without && keys < 60 << 20, "\(keys) bytes of keys, \(without) of the rest")
