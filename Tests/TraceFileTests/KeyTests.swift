@@ -155,6 +155,9 @@ import Testing
       #expect(one.keys == host.keys(ofVM: one.pid) && one.keys == other.keys)
       #expect(one.keys.count >= 8)
     }
+    // where what refines keys was not recorded, the records' keys are not the exits'
+    try writer.append([CaptureFact(key: CaptureFact.Key.features, value: "states,exits")])
+    #expect(try file.bytes.trace(.exits).evidence.ledger.vms.allSatisfy { $0.keys.isEmpty })
   }
 
   @Test func fieldsOfLaterVersionsBehindTheStatesArePassedOver() throws {
