@@ -95,7 +95,13 @@ struct Expected {
     case .gap(let gap): gaps.append(gap)
     case .note(let note): notes.append(note)
     case .end(let end): self.end = end
-    case .exits(let records): for record in records { take(record) }
+    case .exits(let records, let keys):
+      for record in records { take(record) }
+      for (vm, accounts) in keys {
+        for (key, account) in accounts {
+          recordedKeys[vm, default: [:]][key, default: KeyAccount(key)].add(account)
+        }
+      }
     case .looks(let looks): self.looks += looks
     case .schema, .snapshot: break
     }
@@ -111,10 +117,16 @@ struct Expected {
     row.greatest = max(row.greatest, record.total_ns)
     row.buckets[Int(kt_bucket(record.total_ns))] += 1
     recorded[key] = row
-    takeKey(record)
   }
 
-  private mutating func takeKey(_ record: kt_exit_record) {
+  /// The keys of some records, by VM.
+  static func keys(of records: [kt_exit_record]) -> [UInt32: [Attribution.Key: KeyAccount]] {
+    var keys: [UInt32: [Attribution.Key: KeyAccount]] = [:]
+    for record in records { addKey(record, to: &keys) }
+    return keys
+  }
+
+  private static func addKey(_ record: kt_exit_record, to keys: inout [UInt32: [Attribution.Key: KeyAccount]]) {
     var row = kt_key_row()
     row.key = kt_key(
       subject: record.subject, reason: record.reason, traits: record.traits, isa: record.isa, kind: record.key_kind,
@@ -135,7 +147,7 @@ struct Expected {
     account.states[.stopped] = record.stopped_ns
     // FakeHost's threads are in VMs of four
     let tgid = 30_000 + (record.thread - 1) / 4
-    recordedKeys[tgid, default: [:]][account.key, default: KeyAccount(account.key)].add(account)
+    keys[tgid, default: [:]][account.key, default: KeyAccount(account.key)].add(account)
   }
 
   private func keyDifference(_ ledger: Ledger, _ expected: [UInt32: [Attribution.Key: KeyAccount]]) -> String? {

@@ -14,7 +14,7 @@ struct WrittenTrace {
     case threads([TracedThread])
     case snapshot(time: UInt64, slots: [kt_slot], rows: [(row: kt_row, hasHistogram: Bool)], keys: [VMKeys])
     case schema
-    case exits([kt_exit_record])
+    case exits([kt_exit_record], keys: [UInt32: [Key: KeyAccount]])
     case looks([TracedLooks])
     case losses([CPULosses])
     case gap(TraceGap)
@@ -65,8 +65,9 @@ struct WrittenTrace {
       host.run(nanoseconds: 1_000_000_000, exits: 12) { $0 < 4 || ($0 == 4 ? second < 3 : second % 2 == 0) }
       if second == 6 { host.slots[3].ended = 1 }
       let half = host.records.count / 2
-      try add(.exits(Array(host.records[..<half])), &writer)
-      try add(.exits(Array(host.records[half...])), &writer)
+      for part in [Array(host.records[..<half]), Array(host.records[half...])] {
+        try add(.exits(part, keys: Expected.keys(of: part)), &writer)
+      }
       host.records = []
       let detail: SnapshotEncoder.Detail = second == 9 ? .complete : second % 4 == 3 ? .histograms : .changes
       let content = WrittenTrace.content(host, before, detail, &histogramsOf, &writtenKeys)
@@ -155,7 +156,7 @@ struct WrittenTrace {
       case .threads(let threads): try writer.append(threads)
       case .snapshot: break
       case .schema: try writer.append(RecordSchema.exit)
-      case .exits(let records):
+      case .exits(let records, _):
         try records.withUnsafeBufferPointer { (records) throws(TraceWriteError) in
           try writer.append(records)
         }
