@@ -367,6 +367,12 @@ public struct Replay: ~Copyable {
     return ledger
   }
 
+  /// The threads' slots, for what sums over them.
+  var usedSlots: UnsafeBufferPointer<kt_slot> { UnsafeBufferPointer(start: slots, count: threadCount) }
+
+  /// The features that the stream was said to have.
+  var claimed: StateFeatures { StateFeatures(rawValue: features) }
+
   /// A thread as far as it was replayed.
   public struct Thread {
     /// Its process.

@@ -17,8 +17,24 @@ import Testing
   }
 
   private func event(_ format: EventFormat, _ record: [UInt8]) throws -> kt_event? {
+    let events = try events(format, record)
+    #expect((events?.count ?? 1) == 1)
+    return events?.first
+  }
+
+  /// Nil for a damaged record.
+  private func events(_ format: EventFormat, _ record: [UInt8]) throws -> [kt_event]? {
     let layout = try #require(try KvmEventLayout(format))
-    return record.withUnsafeBytes { layout.event(in: $0, nanoseconds: 1, tid: 2, tgid: 3, cpu: 4) }
+    var (first, second) = (kt_event(), kt_event())
+    let yield = record.withUnsafeBytes {
+      layout.read($0, nanoseconds: 1, tid: 2, tgid: 3, cpu: 4, into: &first, and: &second)
+    }
+    return switch yield {
+    case .damaged: nil
+    case .nothing: []
+    case .one: [first]
+    case .two: [first, second]
+    }
   }
 
   @Test(arguments: FormatText.kvmExits.map(\.kernel)) func anExitIsReadByNameInEveryKernelsLayout(kernel: String) throws

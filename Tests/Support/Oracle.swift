@@ -273,7 +273,7 @@ struct History {
     vcpu.backwards = backwards
     vcpu.unpairedEntries = UInt64(
       marks.indices.count { marks[$0].kind == KT_ENTRY && whereabouts(after: $0) == .guest })
-    vcpu.haltIsDivided = count(of: KT_VCPU_WAKEUP) > 0
+    vcpu.features = [.wakeup, .userspaceExit]
     for case .event(let event) in all where event.vcpu != UInt16(KT_NO_VCPU) { vcpu.index = Int(event.vcpu) }
     for exit in exits {
       let (isa, reason) = (exit.event.isa, exit.event.reason)
