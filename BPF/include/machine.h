@@ -24,6 +24,16 @@ KT_INLINE int kt_begin(struct kt_slot *slot)
 	return 1;
 }
 
+/* The same for an event of a kind: what interrupts a step is nearly always a host interrupt, and of no great harm. */
+KT_INLINE int kt_begin_event(struct kt_slot *slot, __u8 kind)
+{
+	if ((slot->sequence & 1) && (kind == KT_IRQ_ENTRY || kind == KT_IRQ_EXIT || kind == KT_ACCEPT_IRQ)) {
+		slot->missed_interrupts++;
+		return 0;
+	}
+	return kt_begin(slot);
+}
+
 KT_INLINE void kt_finish(struct kt_slot *slot)
 {
 	KT_BARRIER();

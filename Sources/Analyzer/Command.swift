@@ -18,7 +18,7 @@ import Terminal
       """,
     version: "kvmtax \(kvmtaxVersion)",
     groupedSubcommands: [
-      CommandGroup(name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self]),
+      CommandGroup(name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self, ExplainCommand.self]),
       CommandGroup(name: "Occasional", subcommands: [DoctorCommand.self]),
     ])
 

@@ -95,6 +95,25 @@ public struct Key: Hashable, Sendable {
     public static let entryFailed = Traits(KT_ENTRY_FAILED)
     /// An interrupt exit while the guest's timer vector was known.
     public static let timerKnown = Traits(KT_TIMER_KNOWN)
+
+    private static let words: [(Traits, String)] = [
+      (.write, "write"), (.present, "present"), (.fetch, "fetch"), (.blocked, "blocked"), (.injected, "injected"),
+      (.injectedTimer, "injected_timer"), (.hostTimer, "host_timer"), (.hostIpi, "host_ipi"),
+      (.hostDevice, "host_device"), (.immediate, "immediate"), (.inIoeventfd, "in_ioeventfd"), (.fromL2, "from_l2"),
+      (.reflected, "reflected"), (.hidden, "hidden"), (.busLock, "bus_lock"), (.entryFailed, "entry_failed"),
+      (.timerKnown, "timer_known"),
+    ]
+
+    /// Their names in JSON, in the order of the bits; bits that this version does not know have none.
+    public var names: [String] { Traits.words.filter { contains($0.0) }.map(\.1) }
+  }
+
+  /// The key of an exit's record.
+  public init(_ record: kt_exit_record) {
+    var key = kt_key()
+    (key.subject, key.reason, key.traits) = (record.subject, record.reason, record.traits)
+    (key.isa, key.kind, key.size, key.userspace) = (record.isa, record.key_kind, record.size, record.userspace)
+    self.init(key)
   }
 
   /// A key of its parts.

@@ -154,6 +154,8 @@ public struct VCPU: Equatable, Sendable {
   public var switches: UInt64 = 0
   /// Events on a CPU while it was off it, or the other way round: the switch between was not seen.
   public var missedSwitches: UInt64 = 0
+  /// Host interrupts that came while another event was counted: their time is in what they interrupted.
+  public var missedInterrupts: UInt64 = 0
   /// Sleeps of which nobody was seen to end them: their wake latency is in the waiting.
   public var missedWakings: UInt64 = 0
   /// What the scheduler's own `run_delay` grew by, ns; nil where it was not read.
@@ -202,6 +204,7 @@ public struct VCPU: Equatable, Sendable {
     switches = value.switches
     missedSwitches = value.missed_switches
     missedWakings = value.missed_wakings
+    missedInterrupts = value.missed_interrupts
     // both are stored plus 1
     if value.run_delay_ns != 0 { runDelayNanoseconds = value.run_delay_ns &- value.first_run_delay_ns }
     timerVectorSource = VectorSource(rawValue: value.timer_source)

@@ -1,12 +1,13 @@
 /// Names of model-specific registers.
 enum Msrs {
-  /// The local APIC's registers: index = 0x800 + offset / 16.
-  static let x2apic: ClosedRange<UInt64> = 0x800...0x8ff
+  /// The offset of the local APIC's register that x2APIC has as this MSR: index = 0x800 + offset / 16. ICR is one
+  /// register there: its high half (0x831) does not exist.
+  static func apicOffset(_ index: UInt64) -> UInt64? {
+    (0x800...0x8ff).contains(index) && index != 0x831 ? (index - 0x800) << 4 : nil
+  }
 
   static func name(_ index: UInt64) -> String? {
-    if x2apic.contains(index) {
-      return ApicRegisters.name(offset: (index - x2apic.lowerBound) << 4).map { "x2APIC \($0)" }
-    }
+    if let offset = apicOffset(index) { return ApicRegisters.name(offset: offset).map { "x2APIC \($0)" } }
     return rowName(index) ?? names[index]
   }
 

@@ -76,7 +76,7 @@ private func resolve(_ rule: ClassRule, _ key: Key) -> ExitClass {
 private func msrClass(_ key: Key) -> ExitClass {
   guard key.kind == .msr, let index = key.subject else { return unseen(key, .msrOther) }
   let isWrite = key.traits.contains(.write)
-  if Msrs.x2apic.contains(index) { return apicClass(offset: (index - Msrs.x2apic.lowerBound) << 4, isWrite: isWrite) }
+  if let offset = Msrs.apicOffset(index) { return apicClass(offset: offset, isWrite: isWrite) }
   let row = ClassTables.msrs.first { $0.indices.contains(index) && (isWrite || !$0.isForWrites) }
   return row?.exitClass ?? .msrOther
 }

@@ -53,14 +53,29 @@ public struct ReportBuilder {
     let machines = zip(ledger.vms, accounts).map(machine).sorted { first, second in
       first.section.headline.virtNanoseconds > second.section.headline.virtNanoseconds
     }
-    let totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
+    var totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
+    totals.classes = classes(ledger.vms, of: totals)
     return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
   }
 
   private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
-    Report.Machine(
-      pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section(vm.vcpus, accounts: accounts),
-      vcpus: vm.vcpus.map(thread))
+    var section = section(vm.vcpus, accounts: accounts)
+    section.classes = classes([vm], of: section)
+    return Report.Machine(
+      pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section, vcpus: vm.vcpus.map(thread))
+  }
+
+  private func classes(_ vms: [VirtualMachine], of section: Report.Section) -> Report.ClassTree? {
+    let headline = section.headline
+    var sums: [Key: KeyAccount] = [:]
+    for account in vms.flatMap(\.keys) { sums[account.key, default: KeyAccount(account.key)].add(account) }
+    return ClassTreeBuilder(
+      names: evidence.capture.reasonNames, spanNanoseconds: section.spanNanoseconds,
+      runningNanoseconds: headline.kind == .overhead ? headline.runningNanoseconds : 0,
+      virtNanoseconds: headline.virtNanoseconds
+    ).tree(
+      Array(sums.values), overflowExits: vms.reduce(0) { $0 &+ $1.overflowKeys },
+      overflowNanoseconds: vms.reduce(0) { $0 &+ $1.overflowKeyNanoseconds })
   }
 
   private func thread(_ vcpu: VCPU) -> Report.Thread {
@@ -368,11 +383,6 @@ public struct ReportBuilder {
   }
 
   // MARK: Arithmetic
-
-  /// The headline's `virt`: without the world switch, which only a calibration knows.
-  private func virtualization(_ states: StateTimes) -> UInt64 {
-    states[.kernel] &+ states[.qemu] &+ states[.qemuBlocked] &+ states[.kernelBlocked]
-  }
 
   private func times(_ states: StateTimes) -> [Report.StateTime] {
     State.allCases.map { Report.StateTime(name: $0.name, nanoseconds: states[$0]) }

@@ -153,6 +153,7 @@ public struct SnapshotCursor: ~Copyable {
       slot.overflow_keys = entry.number()
       slot.overflow_keys_ns = entry.number()
     }
+    if fields & Field.missedInterrupts != 0 { slot.missed_interrupts = entry.number() }
   }
 
   /// Whether it is the overflow; nil when the entry is too short.

@@ -226,6 +226,7 @@ public struct SnapshotEncoder: ~Copyable {
       entry.append(value.overflow_keys)
       entry.append(value.overflow_keys_ns)
     }
+    if fields & Field.missedInterrupts != 0 { entry.append(value.missed_interrupts) }
   }
 
   private mutating func appendOptional(_ fields: UInt64, of value: kt_slot, first: UInt64) {

@@ -31,6 +31,7 @@ enum SnapshotFormat {
     static let runDelay: UInt64 = 1 << 18
     static let timerVector: UInt64 = 1 << 19
     static let overflowKeys: UInt64 = 1 << 20
+    static let missedInterrupts: UInt64 = 1 << 21
   }
 
   /// The same for a row.
@@ -108,6 +109,7 @@ enum SnapshotFormat {
     if value.run_delay_ns != 0 { fields |= Field.runDelay }
     if value.timer_source != 0 { fields |= Field.timerVector }
     if value.overflow_keys != 0 { fields |= Field.overflowKeys }
+    if value.missed_interrupts != 0 { fields |= Field.missedInterrupts }
     return fields
   }
 }
