@@ -200,15 +200,12 @@ public struct ReportBuilder {
     ].compactMap(\.self)
   }
 
-  /// "with QEMU's, blocked and preempted time": what else is in it.
+  /// "also off CPU, host interrupts": what else is in it.
   private func kernelNote(_ states: StateTimes, _ features: StateFeatures) -> String? {
     let merged = features.merged(in: .kernel)
-    let words = [
-      (State.qemu, "QEMU's"), (.kernelBlocked, "blocked"), (.preempted, "preempted"), (.hostInterrupt, "interrupted"),
-    ].filter { merged.contains($0.0) }.map(\.1)
-    guard states[.kernel] > 0, let last = words.last else { return nil }
-    let others = words.dropLast()
-    return others.isEmpty ? "with \(last) time" : "with \(others.joined(separator: ", ")) and \(last) time"
+    let words = [(State.qemu, "QEMU"), (.kernelBlocked, "off CPU"), (.hostInterrupt, "host interrupts")]
+      .filter { merged.contains($0.0) }.map(\.1)
+    return states[.kernel] == 0 || words.isEmpty ? nil : "also \(words.joined(separator: ", "))"
   }
 
   private func haltNote(_ features: StateFeatures, hasHandledHalt: Bool) -> String {
