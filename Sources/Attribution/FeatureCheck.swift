@@ -18,7 +18,9 @@ extension Replay {
   /// Looks back on everything taken. Where there was no exit there is nothing to say.
   public func checkFeatures() -> FeatureCheck {
     var check = FeatureCheck()
-    var (exits, halts, userspaceExits, wakeups, missedWakings) = (0 as UInt64, 0 as UInt64, 0 as UInt64, 0 as UInt64, 0 as UInt64)
+    var (exits, halts, userspaceExits, wakeups, missedWakings) = (
+      0 as UInt64, 0 as UInt64, 0 as UInt64, 0 as UInt64, 0 as UInt64
+    )
     for slot in usedSlots {
       exits &+= slot.exits
       halts &+= slot.halts
@@ -38,7 +40,9 @@ extension Replay {
     // a gap, and the trace's begin, cost a thread a half
     let isHalved = check.halfSwitches > 2 &* threads && check.halfSwitches > check.switches / 10
     if !came(KT_SCHED_OUT) || isHalved { check.missing.formUnion([.switches, .wakings]) }
-    if !came(KT_WAKING) || (missedWakings > threads && missedWakings > check.switches / 2) { check.missing.insert(.wakings) }
+    if !came(KT_WAKING) || (missedWakings > threads && missedWakings > check.switches / 2) {
+      check.missing.insert(.wakings)
+    }
     if !came(KT_IRQ_ENTRY) { check.missing.insert(.interrupts) }
     check.missing.formIntersection(claimed)
     return check

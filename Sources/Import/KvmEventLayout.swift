@@ -74,7 +74,9 @@ struct KvmEventLayout: Equatable, Sendable {
   /// Records of this size can be read in words.
   private var fastSize = 8
 
-  private typealias Place = (WritableKeyPath<KvmEventLayout, Field> & Sendable, KeyPath<KvmEventSource, String> & Sendable)
+  private typealias Place = (
+    WritableKeyPath<KvmEventLayout, Field> & Sendable, KeyPath<KvmEventSource, String> & Sendable
+  )
   private static let fields: [Place] = [
     (\.reason, \.reason), (\.isa, \.isa), (\.vcpu, \.vcpu), (\.argument, \.argument), (\.argument2, \.argument2),
     (\.extra, \.extra), (\.rip, \.rip), (\.thread, \.thread), (\.other, \.other),

@@ -91,7 +91,8 @@ extension PerfHeader {
   fileprivate func checkEvents() throws(InputError) {
     guard let events = formats?.events else { return }
     // of the others the file just has none that can be used
-    for attribute in attributes where attribute.isTracepoint && events.isPaired(slot: events.slot(id: attribute.config)) {
+    for attribute in attributes where attribute.isTracepoint && events.isPaired(slot: events.slot(id: attribute.config))
+    {
       if attribute.sampleType & 1 << 2 == 0 || attribute.sampleType & 1 << 10 == 0 {
         throw InputError(
           file: file, found: "its kvm events carry no \(attribute.sampleType & 1 << 2 == 0 ? "times" : "fields")",
