@@ -68,7 +68,8 @@ public struct Explanation {
     switch subject {
     case .exitClass(let found):
       page.text("\(found.rawValue): \(found.summary)", .bold)
-      page.text("A class of exits: a function of what kvm_exit and the events up to kvm_entry say of each exit, no more.")
+      page.text(
+        "A class of exits: a function of what kvm_exit and the events up to kvm_entry say of each exit, no more.")
       page.text("Its time is part of the share '\(found.share.summary)'.")
     case .state(let found):
       page.text("\(found.name): \(found.summary)", .bold)

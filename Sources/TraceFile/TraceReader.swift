@@ -168,6 +168,9 @@ struct TraceReader: ~Copyable {
     case .losses: takeLosses(list(payload))
     case .gap: contents.gaps += list(payload)
     case .note: contents.notes += list(payload)
+    case .calibration:
+      let text = String(decoding: payload.prefix(Calibration.mostBytes + 1), as: UTF8.self)
+      contents.evidence.capture.calibration = Calibration(parsing: text) ?? contents.evidence.capture.calibration
     case .end:
       let ends: [TraceEnd] = list(payload)
       contents.end = ends.last ?? contents.end
@@ -417,11 +420,11 @@ struct TraceReader: ~Copyable {
       looks: contents.looks)
     if let replayed {
       ledger.build(replayed)
-      ledger.take(recordKeys)
+      if keysWereRecorded { ledger.take(recordKeys) }
     } else if usesRecords {
       records.takeUnpaired(from: snapshots.table)
       ledger.build(snapshots, records: records)
-      if recordsHaveKeys { ledger.take(recordKeys) }
+      if recordsHaveKeys, keysWereRecorded { ledger.take(recordKeys) }
     } else {
       ledger.build(snapshots)
       ledger.take(snapshots.keys)
@@ -434,11 +437,24 @@ struct TraceReader: ~Copyable {
     return contents
   }
 
+  /// Where the events that refine keys were not recorded, those of the records would name other classes.
+  private var keysWereRecorded: Bool {
+    contents.fact(CaptureFact.Key.features).map { RecordedFeature.parse($0).contains(.keys) } ?? true
+  }
+
   private mutating func finishCapture() {
     typealias Key = CaptureFact.Key
     contents.evidence.capture.host = contents.fact(Key.host)
     contents.evidence.capture.kernel = contents.fact(Key.kernel)
     contents.evidence.capture.attach = contents.fact(Key.attach)
+    contents.evidence.capture.calibrationProblem = contents.fact(Key.calibrationProblem)
+    if let attach = contents.fact(Key.attach), let words = contents.fact(Key.features)?.split(separator: ","),
+      words.contains("states"), !words.contains("raw")
+    {
+      contents.evidence.capture.mode = Calibration.Mode(
+        attach: attach, tier: words.contains("sched_switch") ? "full" : "lite", keys: words.contains("keys"),
+        records: words.contains("exits"))
+    }
     let start = contents.start ?? snapshots.firstClocks
     contents.evidence.capture.startRealtimeNanoseconds = start?.realtimeNanoseconds
     let end =
