@@ -112,7 +112,8 @@ import Testing
       #expect(states[.guest] == expected.guest)
       #expect(states.total == vcpu.wallNanoseconds)
       #expect(vcpu.missedSwitches == 0)
-      #expect(vcpu.timerVector.map(UInt64.init) == expected.timerVector && expected.timerVector != nil)
+      // a guest that shuts down takes its vector back
+      #expect(expected.timerVector == UInt64(vcpu.timerVector ?? 0))
       #expect(vcpu.features.contains([.switches, .wakings, .wakeup, .fpu, .userspaceExit]))
       #expect(vcpu.features.contains(.interrupts) == (sample == "svm-interrupts.dat"))
     }
