@@ -68,7 +68,7 @@ let package = Package(
     .testTarget(name: "AttributionTests", dependencies: ["Attribution", "CKvmtax", "TestSupport"]),
     .testTarget(
       name: "BpfTests",
-      dependencies: ["Attribution", "Bpf", "BpfImages", "CBpf", "CKvmtax", "TestSupport"],
+      dependencies: ["Attribution", "Bpf", "BpfImages", "CBpf", "CKvmtax", "Files", "Import", "TestSupport"],
       exclude: ["feed.bpf.c", "fixture.bpf.c", "refused.bpf.c"], plugins: ["BpfCompile"]),
     .testTarget(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),

@@ -1,4 +1,5 @@
 import CKvmtax
+import Glibc
 
 /// Where events come from: a file's events, in the order in which the machine is to see them.
 public protocol EventSource {
@@ -92,8 +93,11 @@ public struct Replay: ~Copyable {
     rowOfReason.initialize(repeating: 0, count: slotCapacity * 256)
     cpuOfSlot = .allocate(capacity: slotCapacity)
     cpuOfSlot.initialize(repeating: 0, count: slotCapacity)
-    pages = .allocate(capacity: Replay.pageCount)
-    pages.initialize(repeating: nil, count: Replay.pageCount)
+    // 8 MiB of which a trace uses a few entries: the kernel gives zeroed pages as they are touched
+    guard let zeroed = calloc(Replay.pageCount, MemoryLayout<UnsafeMutablePointer<UInt32>?>.stride) else {
+      fatalError("no memory")
+    }
+    pages = zeroed.bindMemory(to: UnsafeMutablePointer<UInt32>?.self, capacity: Replay.pageCount)
   }
 
   deinit {
@@ -104,7 +108,7 @@ public struct Replay: ~Copyable {
     rowOfKey.deallocate()
     cpuOfSlot.deallocate()
     for page in usedPages { pages[page]?.deallocate() }
-    pages.deallocate()
+    free(pages)
   }
 
   /// Takes events in order.
@@ -366,6 +370,12 @@ public struct Replay: ~Copyable {
     ledger.sort()
     return ledger
   }
+
+  /// The threads' slots, for what sums over them.
+  var usedSlots: UnsafeBufferPointer<kt_slot> { UnsafeBufferPointer(start: slots, count: threadCount) }
+
+  /// The features that the stream was said to have.
+  var claimed: StateFeatures { StateFeatures(rawValue: features) }
 
   /// A thread as far as it was replayed.
   public struct Thread {

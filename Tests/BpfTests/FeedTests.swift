@@ -13,6 +13,26 @@ import Testing
     var random = RandomEvents(seed: seed, features: features)
     var plausible = PlausibleEvents(seed: seed, features: features)
     let events = random.next(FeedTests.eventCount / 2) + plausible.next(FeedTests.eventCount / 2)
+    try expectSame(events, features)
+  }
+
+  /// What was recorded on real machines, as it is and with one event in 40 missing or doubled.
+  @Test(arguments: SampleEvents.names) func theyAgreeOnSamples(name: String) throws {
+    let sample = try SampleEvents(name)
+    #expect(sample.events.count > 1000)
+    try expectSame(sample.events, sample.features)
+    var numbers = SeededNumbers(seed: UInt64(sample.events.count))
+    let damaged = sample.events.prefix(40_000).flatMap { event in
+      switch Int.random(in: 0..<80, using: &numbers) {
+      case 0: []
+      case 1: [event, event]
+      default: [event]
+      }
+    }
+    try expectSame(damaged, sample.features)
+  }
+
+  private func expectSame(_ events: [kt_event], _ features: UInt8) throws {
     let inKernel = try KernelMachine(features: features)
     try inKernel.feed(events)
     var reference = ReferenceMachine(features: features)

@@ -86,8 +86,10 @@ extension OracleThread {
     vcpu.unpairedEntries = counts.unpairedEntries
     vcpu.backwards = counts.backwards
     vcpu.ended = hasEnded
-    vcpu.haltIsDivided = counts.wakeups > 0
-    vcpu.features = UInt8(features)
+    vcpu.features = StateFeatures(rawValue: UInt8(features))
+    // said to have none: what came
+    if features == 0, counts.wakeups > 0 { vcpu.features.insert(.wakeup) }
+    if features == 0, counts.userspaceExits > 0 { vcpu.features.insert(.userspaceExit) }
     vcpu.switches = counts.switches
     vcpu.missedSwitches = counts.missedSwitches
     vcpu.missedWakings = counts.missedWakings
