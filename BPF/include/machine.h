@@ -478,7 +478,6 @@ KT_INLINE int kt_gap(struct kt_slot *slot, __u64 gap_ns, __u64 time_ns, __u8 *cu
 	slot->off = 0;
 	slot->irq_depth = 0;
 	slot->resumed = 0;
-	slot->immediate = 0;
 	slot->delay_ns = 0;
 	slot->delay_cut = 1;
 	kt_move(slot, time_ns, KT_UNKNOWN);
