@@ -42,7 +42,8 @@ struct Scene {
   ) {
     for _ in 0..<count {
       thread.time += guest
-      add(thread, KT_EXIT, at: thread.time, reason: reason)
+      // an IO_INSTRUCTION reads four bytes from port 0x608
+      add(thread, KT_EXIT, at: thread.time, reason: reason, argument: reason == 30 ? 0x0608_000b : 0)
       thread.time += kernel
       if qemu > 0 {
         add(thread, KT_USERSPACE_EXIT, at: thread.time)
