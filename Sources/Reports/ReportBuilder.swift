@@ -126,7 +126,7 @@ public struct ReportBuilder {
   }
 
   private func headline(_ states: StateTimes, wall: UInt64, span: UInt64) -> Report.Headline {
-    let virt = virtualization(states)
+    let virt = states.virtualization
     let guest = states[.guest]
     let running = virt &+ guest
     let ofWall = share(running, wall)
@@ -174,7 +174,7 @@ public struct ReportBuilder {
 
   private func bar(_ states: StateTimes) -> [Report.Cells] {
     let parts: [(Report.Cells.Kind, UInt64)] = [
-      (.guest, states[.guest]), (.overhead, virtualization(states)),
+      (.guest, states[.guest]), (.overhead, states.virtualization),
       (.interference, states[.preempted] &+ states[.wakeLatency] &+ states[.hostInterrupt]),
       (.poll, states[.haltPoll]), (.idle, states[.haltWait] &+ states[.stopped]), (.unknown, states[.unknown]),
     ]
@@ -211,7 +211,7 @@ public struct ReportBuilder {
   }
 
   private func reason(_ account: ExitAccount, span: UInt64, running: UInt64) -> Report.Reason {
-    let handled = virtualization(account.states)
+    let handled = account.states.virtualization
     let finished = account.finished
     func quantile(_ fraction: Double) -> UInt64 {
       account.histogram.percentile(fraction, least: account.minNanoseconds, greatest: account.maxNanoseconds) ?? 0
@@ -275,7 +275,7 @@ public struct ReportBuilder {
       break
     }
     for vcpu in ledger.vcpus
-    where vcpu.accounts.reduce(0, { $0 &+ virtualization($1.states) }) > virtualization(vcpu.states) {
+    where vcpu.accounts.reduce(0, { $0 &+ $1.states.virtualization }) > vcpu.states.virtualization {
       failures.append("a vCPU's exits take more time than the vCPU has")
       break
     }
@@ -301,7 +301,7 @@ public struct ReportBuilder {
     if !undivided.isEmpty {
       // a recording can have HLT's time in user space apart, and the table then shows it as handling
       let isHandled = undivided.contains { vcpu in
-        vcpu.accounts.contains { $0.isHalt && virtualization($0.states) > 0 }
+        vcpu.accounts.contains { $0.isHalt && $0.states.virtualization > 0 }
       }
       merged.append(
         "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, "
@@ -326,11 +326,6 @@ public struct ReportBuilder {
   }
 
   // MARK: Arithmetic
-
-  /// The headline's `virt`: without the world switch, which only a calibration knows.
-  private func virtualization(_ states: StateTimes) -> UInt64 {
-    states[.kernel] &+ states[.qemu] &+ states[.qemuBlocked] &+ states[.kernelBlocked]
-  }
 
   private func times(_ states: StateTimes) -> [Report.StateTime] {
     State.allCases.map { Report.StateTime(name: $0.name, nanoseconds: states[$0]) }
