@@ -13,13 +13,39 @@
 struct kvm_vcpu___kt {
 	int vcpu_id;
 } KT_CORE;
+struct kvm_vcpu_stat___kt {
+	__u64 exits;
+	__u64 halt_exits;
+	__u64 irq_exits;
+	__u64 irq_window_exits;
+	__u64 io_exits;
+} KT_CORE;
+struct kvm_vcpu___stat {
+	struct kvm_vcpu_stat___kt stat;
+} KT_CORE;
+/* arch/x86/kvm/lapic.h, arch/x86/include/asm/kvm_host.h */
+struct kvm_lapic___kt {
+	void *regs;
+} KT_CORE;
+struct kvm_vcpu_arch___kt {
+	struct kvm_lapic___kt *apic;
+} KT_CORE;
+struct kvm_vcpu___apic {
+	struct kvm_vcpu_arch___kt arch;
+} KT_CORE;
 
 /* arch/x86/include/asm/svm.h, arch/x86/kvm/svm/svm.h */
 struct vmcb_control_area___kt {
 	__u32 exit_code;
+	__u64 exit_info_1;
+	__u64 exit_info_2;
+} KT_CORE;
+struct vmcb_save_area___kt {
+	__u64 rip;
 } KT_CORE;
 struct vmcb___kt {
 	struct vmcb_control_area___kt control;
+	struct vmcb_save_area___kt save;
 } KT_CORE;
 struct vcpu_svm___kt {
 	struct vmcb___kt *vmcb;
@@ -31,9 +57,13 @@ union vmx_exit_reason___kt {
 } KT_CORE;
 struct vcpu_vmx___kt {
 	union vmx_exit_reason___kt exit_reason;
+	unsigned long exit_qualification;
+	__u32 exit_intr_info;
 } KT_CORE;
 struct vcpu_vt___kt {
 	union vmx_exit_reason___kt exit_reason;
+	unsigned long exit_qualification;
+	__u32 exit_intr_info;
 } KT_CORE;
 struct vcpu_vmx___vt {
 	struct vcpu_vt___kt vt;

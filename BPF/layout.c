@@ -4,15 +4,11 @@
 
 _Static_assert(KT_STATES <= KT_STATE_SLOTS, "states fit their arrays");
 _Static_assert(KT_BUCKETS == 226, "28 octaves of 8 buckets, one below, one above");
-_Static_assert(sizeof(struct kt_event) == 40, "kt_event");
-_Static_assert(sizeof(struct kt_exit_record) == 64, "kt_exit_record");
-_Static_assert(offsetof(struct kt_exit_record, thread) == 48, "kt_exit_record.thread");
-_Static_assert(sizeof(struct kt_slot) == 432, "kt_slot");
-_Static_assert(offsetof(struct kt_slot, first_ns) == 40, "kt_slot.first_ns");
-_Static_assert(offsetof(struct kt_slot, state_ns) == 160, "kt_slot.state_ns");
-_Static_assert(offsetof(struct kt_slot, comm) == 416, "kt_slot.comm");
-_Static_assert(sizeof(struct kt_row) == 1064, "kt_row");
-_Static_assert(offsetof(struct kt_row, buckets) == 160, "kt_row.buckets");
+_Static_assert(sizeof(struct kt_key) == 24, "kt_key");
+_Static_assert(sizeof(struct kt_event) == 64, "kt_event");
+_Static_assert(sizeof(struct kt_exit_record) == 128, "kt_exit_record");
+_Static_assert(offsetof(struct kt_exit_record, thread) == 104, "kt_exit_record.thread");
+_Static_assert(sizeof(struct kt_key_row) == 160, "kt_key_row");
 _Static_assert(sizeof(((struct kt_row *)0)->buckets) < 1024, "a histogram stays under 1 KiB");
-_Static_assert(sizeof(struct kt_control) == 32, "kt_control");
+_Static_assert(sizeof(struct kt_control) == 56, "kt_control");
 _Static_assert(sizeof(struct kt_notice) == 24, "kt_notice");

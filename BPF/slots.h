@@ -25,9 +25,20 @@ struct row_key { __u32 slot, isa, reason; };
  */
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16384);
 	__type(key, struct row_key); __type(value, __u32); } more_rows SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, struct kt_key_row); } keys SEC(".maps");
+/* per slot: the row of each key, by a hash of it; a guess, like row_of_reason, with the rest in a hash */
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, __u32[256]); } row_of_key SEC(".maps");
+struct slot_key { __u32 slot, reserved; struct kt_key key; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16384);
+	__type(key, struct slot_key); __type(value, __u32); } more_keys SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, 1);
+	__type(key, __u32); __type(value, struct kt_looks); } looks SEC(".maps");
 /* Free numbers, filled by user space: queues, since fetch-and-add needs 5.12. */
 struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, 1); __type(value, __u64); } free_slots SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, 1); __type(value, __u32); } free_rows SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, 1); __type(value, __u32); } free_keys SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1024);
 	__type(key, __u32); __type(value, __u32); } processes SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, KT_LOSSES);
@@ -89,7 +100,7 @@ static __noinline __u32 take_slot(__u64 pid_tgid)
 	number = (__u32)pair;
 	slot = bpf_map_lookup_elem(&slots, &number);
 	if (!slot) return 0;
-	kt_start(slot, now_ns, tid, tgid);
+	kt_start(slot, 0, tid, tgid, settings->features);	/* begins with its first event */
 	slot->epoch = settings->epoch;
 	bpf_get_current_comm(slot->comm, sizeof slot->comm);
 	KT_BARRIER();
@@ -180,22 +191,85 @@ static __always_inline void count_unpaired(struct kt_slot *slot, __u32 number, _
 	else slot->overflow_exits++;
 }
 
-static __always_inline void record_exit(const struct kt_slot *slot)
+static __noinline struct kt_key_row *take_key(struct kt_slot *slot, __u32 number, __u32 guess)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), key = cpu & (KT_MAX_CPUS - 1);
-	__u32 *which = bpf_map_lookup_elem(&ring_of_cpu, &key);
-	struct kt_exit_record *record;
-	void *ring;
+	struct slot_key key = { .slot = number };
+	__u32 *known, *table, place;
+	struct kt_key_row *row;
 
-	if (!which) return;
+	key.key = slot->key;
+	known = bpf_map_lookup_elem(&more_keys, &key);
+	if (known) return bpf_map_lookup_elem(&keys, known);
+	table = bpf_map_lookup_elem(&row_of_key, &number);
+	if (!table || bpf_map_pop_elem(&free_keys, &place)) return 0;
+	if (table[guess & 255]) {
+		if (bpf_map_update_elem(&more_keys, &key, &place, BPF_NOEXIST)) {
+			bpf_map_push_elem(&free_keys, &place, 0);
+			return 0;
+		}
+	} else {
+		table[guess & 255] = place;
+	}
+	row = bpf_map_lookup_elem(&keys, &place);
+	if (!row) return 0;
+	row->slot = number;
+	row->key = slot->key;
+	row->next = slot->first_key;
+	row->thread = slot->thread;
+	slot->first_key = place;
+	return row;
+}
+
+/* The row of the open exit's key; 0 when the pool is empty. */
+static __always_inline struct kt_key_row *key_row(struct kt_slot *slot, __u32 number)
+{
+	__u32 *table = bpf_map_lookup_elem(&row_of_key, &number), guess = kt_key_hash(&slot->key), place;
+	struct kt_key_row *row;
+
+	if (!table) return 0;
+	place = table[guess & 255];
+	if (place) {
+		row = bpf_map_lookup_elem(&keys, &place);
+		if (row && kt_key_equal(&row->key, &slot->key)) return row;
+	}
+	return take_key(slot, number, guess);
+}
+
+/* Room for a record in this CPU's ring, else 0, and the loss is counted. */
+static __always_inline void *reserve_record(__u64 bytes, __u32 cpu)
+{
+	__u32 key = cpu & (KT_MAX_CPUS - 1);
+	__u32 *which = bpf_map_lookup_elem(&ring_of_cpu, &key);
+	void *ring, *record;
+
+	if (!which) return 0;
 	key = *which;
 	ring = bpf_map_lookup_elem(&rings, &key);
-	record = ring ? bpf_ringbuf_reserve(ring, sizeof *record, 0) : 0;
-	if (!record) {
-		count_loss(KT_LOST_RECORDS);
-		return;
-	}
+	record = ring ? bpf_ringbuf_reserve(ring, bytes, 0) : 0;
+	if (!record) count_loss(KT_LOST_RECORDS);
+	return record;
+}
+
+static __always_inline void record_exit(const struct kt_slot *slot)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct kt_exit_record *record = reserve_record(sizeof *record, cpu);
+
+	if (!record) return;
 	kt_describe(record, slot, cpu);
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void record_event(const struct kt_slot *slot, const struct kt_event *event)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct kt_event *record = reserve_record(sizeof *record, cpu);
+
+	if (!record) return;
+	*record = *event;
+	record->tid = slot->tid;
+	record->tgid = slot->tgid;
+	record->cpu = cpu;
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 }
 
@@ -214,31 +288,102 @@ static __always_inline __u64 gap_start(const struct kt_slot *slot, const struct 
 	return epoch - slot->epoch == 1 ? settings->gap_ns : slot->since_ns;
 }
 
-/*
- * Takes the running thread's slot for one step. 0 when there is nothing to do: no slot, slot busy, or the programs are
- * quiet. After a quiet period the slot first learns of it.
- */
-static __always_inline struct kt_slot *begin(int create, __u32 *number, __u64 *now_ns, __u32 *events)
+/* The thread's sched_info.run_delay plus 1; 0: not read. */
+static __always_inline __u64 run_delay(const struct kt_control *settings)
 {
-	struct kt_control *settings = controls();
-	struct kt_slot *slot;
-	__u32 epoch;
+	__u64 delay = 0;
 
-	if (!settings) return 0;
-	slot = current_slot(create, number);
-	if (!slot || !kt_begin(slot)) return 0;
-	*now_ns = bpf_ktime_get_ns();
-	if (!is_heard(settings->heartbeat_ns, *now_ns)) {
+	if (!settings->delay_offset) return 0;
+	if (bpf_probe_read_kernel(&delay, sizeof delay, (char *)bpf_get_current_task() + settings->delay_offset)) return 0;
+	return delay + 1;
+}
+
+/* An exit has been finished: into its accounts. */
+static __always_inline void finish_exit(struct kt_slot *slot, __u32 number, const struct kt_control *settings)
+{
+	struct kt_row *row = row_of(slot, number, slot->isa, slot->reason);
+	struct kt_key_row *key;
+
+	if (row) {
+		kt_account(row, slot);
+	} else {
+		slot->overflow_exits++;
+		slot->overflow_ns += slot->since_ns - slot->exit_ns;
+	}
+	if (settings->keys) {
+		key = key_row(slot, number);
+		if (key) {
+			kt_account_key(key, slot);
+		} else {
+			slot->overflow_keys++;
+			slot->overflow_keys_ns += slot->since_ns - slot->exit_ns;
+		}
+	}
+	if (settings->events == KT_EXIT_RECORDS) record_exit(slot);
+	kt_clear_exit(slot);
+}
+
+/*
+ * Takes an event of a slot's thread: the slot is taken, the time read, the machine stepped, the slot given back. Nothing
+ * happens while the slot is busy or the programs are quiet; after a quiet period the slot first learns of it.
+ */
+static __always_inline int step_slot(struct kt_slot *slot, __u32 number, const struct kt_control *settings,
+				     struct kt_event *event)
+{
+	__u32 epoch, reason = 0;
+	__u8 isa = 0;
+	int outcome;
+
+	if (!kt_begin(slot)) return 0;
+	event->time_ns = bpf_ktime_get_ns();
+	if (!is_heard(settings->heartbeat_ns, event->time_ns)) {
 		kt_finish(slot);
 		return 0;
 	}
 	KT_BARRIER();	/* the epoch is written before the heartbeat that ends the gap */
 	epoch = settings->epoch;
-	if (slot->epoch != epoch) {
-		end_gap(slot, *number, gap_start(slot, settings, epoch), *now_ns);
+	if (!slot->first_ns) {
+		slot->first_ns = slot->since_ns = slot->on_ns = event->time_ns;
 		slot->epoch = epoch;
 	}
-	*events = settings->events;
-	return slot;
+	if (slot->epoch != epoch) {
+		end_gap(slot, number, gap_start(slot, settings, epoch), event->time_ns);
+		slot->epoch = epoch;
+	}
+	if (settings->events == KT_RAW_RECORDS) record_event(slot, event);
+	outcome = kt_step(slot, event, &isa, &reason);
+	if (outcome == 1) finish_exit(slot, number, settings);
+	else if (outcome == 2) count_unpaired(slot, number, isa, reason);
+	kt_finish(slot);
+	return 0;
+}
+
+/* Takes an event of the running thread, which gets a slot where `create` says so. */
+static __always_inline int step(struct kt_event *event, int create)
+{
+	struct kt_control *settings = controls();
+	struct kt_slot *slot;
+	__u32 number;
+
+	if (!settings) return 0;
+	slot = current_slot(create, &number);
+	if (!slot) return 0;
+	if (event->kind == KT_ENTRY || settings->delay_everywhere) event->run_delay_ns = run_delay(settings);
+	return step_slot(slot, number, settings, event);
+}
+
+/* The slot of another thread; 0 where it has none. */
+static __always_inline struct kt_slot *slot_of(__u32 tid, __u32 *number)
+{
+	__u32 key = tid >> 1, found;
+	__u32 *pair = bpf_map_lookup_elem(&threads, &key);
+	struct kt_slot *slot;
+
+	if (!pair) return 0;
+	found = pair[tid & 1];
+	if (!found || found == KT_IGNORED) return 0;
+	*number = found - 1;
+	slot = bpf_map_lookup_elem(&slots, number);
+	return slot && slot->tid == tid && !slot->ended ? slot : 0;
 }
 #endif

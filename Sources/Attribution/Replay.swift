@@ -18,6 +18,20 @@ public struct Replay: ~Copyable {
   private var rowCount = 1  // row 0 ends a chain
   /// Per slot, 256 row numbers by the reason's low byte: a guess that is checked against the row.
   private var rowOfReason: UnsafeMutablePointer<UInt32>
+  private var keys: UnsafeMutablePointer<kt_key_row>
+  private var keyCapacity = 256
+  private var keyCount = 1
+  /// Per slot, 256 numbers of key rows by a hash of the key, and the rest.
+  private var rowOfKey: UnsafeMutablePointer<UInt32>
+  private struct SlotKey: Hashable {
+    var slot: Int
+    var words: SIMD3<UInt64>
+  }
+  private var moreKeys: [SlotKey: UInt32] = [:]
+  /// `enum kt_feature`: which events the stream can hold.
+  private let features: UInt8
+  /// Per kind of event, how many came.
+  public private(set) var eventsByKind = [UInt64](repeating: 0, count: Int(KT_KINDS.rawValue))
   /// Per slot, the CPU of its last event.
   private var cpuOfSlot: UnsafeMutablePointer<UInt32>
   /// Per CPU, its last loss; empty as long as there was none.
@@ -40,6 +54,7 @@ public struct Replay: ~Copyable {
   /// row is counted in `overflowExits`.
   private static let maximumReasons = 2048
   private static let maximumRows = 1 << 17
+  private static let maximumKeys = 1 << 17
   private static let pageCount = 1 << 20
   private static let pageSize = 1 << 12
   /// The first and last time seen, ns.
@@ -54,8 +69,20 @@ public struct Replay: ~Copyable {
   /// Length of its intervals, ns; longer ones where there would be too many.
   private var intervalNanoseconds: UInt64 = 1_000_000_000
 
-  /// An empty machine.
-  public init() {
+  /// What a recording of everything feeds (`enum kt_feature`); sched events say what run_delay says, and more.
+  public static let allFeatures = UInt8(
+    KT_HAS_WAKEUP.rawValue | KT_HAS_USERSPACE_EXIT.rawValue | KT_HAS_FPU.rawValue | KT_HAS_SWITCH.rawValue
+      | KT_HAS_WAKING.rawValue | KT_HAS_IRQ.rawValue)
+
+  /// An empty machine, for a stream that can hold the events of these features.
+  public init(
+    features: UInt8 = UInt8(KT_HAS_WAKEUP.rawValue | KT_HAS_USERSPACE_EXIT.rawValue)
+  ) {
+    self.features = features
+    keys = .allocate(capacity: keyCapacity)
+    keys.initialize(repeating: kt_key_row(), count: keyCapacity)
+    rowOfKey = .allocate(capacity: slotCapacity * 256)
+    rowOfKey.initialize(repeating: 0, count: slotCapacity * 256)
     slots = .allocate(capacity: slotCapacity)
     slots.initialize(repeating: kt_slot(), count: slotCapacity)
     rows = .allocate(capacity: rowCapacity)
@@ -72,6 +99,8 @@ public struct Replay: ~Copyable {
     slots.deallocate()
     rows.deallocate()
     rowOfReason.deallocate()
+    keys.deallocate()
+    rowOfKey.deallocate()
     cpuOfSlot.deallocate()
     for page in usedPages { pages[page]?.deallocate() }
     pages.deallocate()
@@ -99,7 +128,13 @@ public struct Replay: ~Copyable {
     if event.time_ns >= intervalEnd { closeIntervals(before: event.time_ns) }
     if event.time_ns < firstNanoseconds { firstNanoseconds = event.time_ns }
     if event.time_ns > lastNanoseconds { lastNanoseconds = event.time_ns }
-    let number = slotNumber(of: event)
+    if event.kind < UInt8(KT_KINDS.rawValue) { eventsByKind[Int(event.kind)] &+= 1 }
+    guard let number = slotNumber(of: event) else { return }
+    if event.kind == UInt8(KT_WAKING.rawValue) {
+      // on the waker's CPU and time
+      slots[number].wake_ns = event.time_ns
+      return
+    }
     if !losses.isEmpty { cutByLoss(number, cpu: event.cpu) }
     cpuOfSlot[number] = event.cpu
     let slot = slots + number
@@ -114,6 +149,12 @@ public struct Replay: ~Copyable {
       } else {
         slot.pointee.overflow_exits &+= 1
         slot.pointee.overflow_ns &+= slot.pointee.since_ns &- slot.pointee.exit_ns
+      }
+      if let key = keyRow(slot: number) {
+        kt_account_key(keys + key, slots + number)
+      } else {
+        slots[number].overflow_keys &+= 1
+        slots[number].overflow_keys_ns &+= slots[number].since_ns &- slots[number].exit_ns
       }
       kt_clear_exit(slots + number)
     } else if outcome == 2 {
@@ -173,7 +214,8 @@ public struct Replay: ~Copyable {
     }
   }
 
-  @inline(__always) private mutating func slotNumber(of event: kt_event) -> Int {
+  /// The slot of the event's thread; threads get one with their first exit or entry, as in the kernel.
+  @inline(__always) private mutating func slotNumber(of event: kt_event) -> Int? {
     let page = Int(event.tid) / Replay.pageSize
     let entry = Int(event.tid) % Replay.pageSize
     if let entries = pages[page] {
@@ -183,6 +225,7 @@ public struct Replay: ~Copyable {
         if known == event.tgid || known == 0 || event.tgid == 0 { return number - 1 }
       }
     }
+    guard event.kind == UInt8(KT_EXIT.rawValue) || event.kind == UInt8(KT_ENTRY.rawValue) else { return nil }
     return takeSlot(for: event, page: page, entry: entry)
   }
 
@@ -200,7 +243,7 @@ public struct Replay: ~Copyable {
     let number = threadCount
     threadCount += 1
     slots[number].thread = UInt32(threadCount)
-    kt_start(slots + number, event.time_ns, event.tid, event.tgid)
+    kt_start(slots + number, event.time_ns, event.tid, event.tgid, features)
     cpuOfSlot[number] = event.cpu
     entries[entry] = UInt32(threadCount)
     return number
@@ -218,6 +261,11 @@ public struct Replay: ~Copyable {
     (table + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
     rowOfReason.deallocate()
     rowOfReason = table
+    let keyTable = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity * 256)
+    keyTable.moveInitialize(from: rowOfKey, count: slotCapacity * 256)
+    (keyTable + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
+    rowOfKey.deallocate()
+    rowOfKey = keyTable
     let cpus = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity)
     cpus.moveInitialize(from: cpuOfSlot, count: slotCapacity)
     (cpus + slotCapacity).initialize(repeating: 0, count: capacity - slotCapacity)
@@ -266,6 +314,42 @@ public struct Replay: ~Copyable {
   public func timeline(of ledger: Ledger) -> Timeline {
     let builder = timeline
     return builder.finish(ledger, slots: slots, rows: rows, rowNumbers: 1..<rowCount)
+  }
+
+  /// The row of the open exit's key; nil where there are too many.
+  @inline(__always) private mutating func keyRow(slot: Int) -> Int? {
+    let place = slot * 256 + Int(kt_key_hash(&slots[slot].key))
+    let guess = Int(rowOfKey[place])
+    if guess != 0, kt_key_equal(&keys[guess].key, &slots[slot].key) != 0 { return guess }
+    return findKey(slot: slot, place: place)
+  }
+
+  @inline(never) private mutating func findKey(slot: Int, place: Int) -> Int? {
+    let words = withUnsafeBytes(of: slots[slot].key) {
+      SIMD3<UInt64>(
+        $0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
+        $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
+    }
+    let name = SlotKey(slot: slot, words: words)
+    if let known = moreKeys[name] { return Int(known) }
+    guard keyCount < Replay.maximumKeys else { return nil }
+    if keyCount == keyCapacity {
+      let larger = UnsafeMutablePointer<kt_key_row>.allocate(capacity: keyCapacity * 2)
+      larger.moveInitialize(from: keys, count: keyCapacity)
+      (larger + keyCapacity).initialize(repeating: kt_key_row(), count: keyCapacity)
+      keys.deallocate()
+      keys = larger
+      keyCapacity *= 2
+    }
+    let row = keyCount
+    keyCount += 1
+    keys[row].key = slots[slot].key
+    keys[row].thread = slots[slot].thread
+    keys[row].slot = UInt32(slot)
+    keys[row].next = slots[slot].first_key
+    slots[slot].first_key = UInt32(row)
+    if rowOfKey[place] == 0 { rowOfKey[place] = UInt32(row) } else { moreKeys[name] = UInt32(row) }
+    return row
   }
 
   /// The ledger of everything taken so far; each thread is observed from its first event to its last.

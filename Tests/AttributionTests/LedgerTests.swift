@@ -68,8 +68,8 @@ import Testing
 
   @Test func closesTheOpenIntervalWhereTheTraceEnds() {
     var slot = kt_slot()
-    kt_start(&slot, 100, 7, 3)
-    _ = kt_step_entry(&slot, 150)
+    kt_start(&slot, 100, 7, 3, 3)
+    _ = kt_step_entry(&slot, 150, 0)
     for (end, wall, guest) in [(nil, 50, 0), (400, 300, 250), (120, 50, 0)] as [(UInt64?, UInt64, UInt64)] {
       let vcpu = VCPU(&slot, endNanoseconds: end)
       #expect(vcpu.wallNanoseconds == wall)

@@ -90,8 +90,8 @@ import Testing
     var replay = Replay()
     let events = example.steps.map { step in
       kt_event(
-        time_ns: step.time, arg: step.slept, tid: 7, tgid: 3, reason: step.reason, vcpu: 0,
-        kind: UInt8(step.kind.rawValue), isa: 1, cpu: 0, reserved: 0)
+        time_ns: step.time, arg: step.slept, arg2: 0, rip: 0, run_delay_ns: 0, tid: 7, tgid: 3, reason: step.reason,
+        extra: 0, cpu: 0, vcpu: 0, kind: UInt8(step.kind.rawValue), isa: 1)
     }
     replay.step(events.span)
     let vcpu = try #require(replay.ledger().vcpus.first)

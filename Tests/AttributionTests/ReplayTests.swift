@@ -9,8 +9,8 @@ import Testing
     vcpu: UInt16 = 0
   ) -> kt_event {
     kt_event(
-      time_ns: time, arg: 0, tid: tid, tgid: tgid, reason: reason, vcpu: vcpu, kind: UInt8(kind.rawValue), isa: isa,
-      cpu: 0, reserved: 0)
+      time_ns: time, arg: 0, arg2: 0, rip: 0, run_delay_ns: 0, tid: tid, tgid: tgid, reason: reason, extra: 0, cpu: 0,
+      vcpu: vcpu, kind: UInt8(kind.rawValue), isa: isa)
   }
 
   func ledger(_ events: [kt_event]) -> Ledger {

@@ -9,9 +9,15 @@ import Testing
   private static func event(
     _ kind: kt_kind, _ time: UInt64, tid: UInt32 = 7, reason: UInt32 = 30, argument: UInt64 = 0
   ) -> kt_event {
-    kt_event(
-      time_ns: time, arg: argument, tid: tid, tgid: 3, reason: reason, vcpu: 0, kind: UInt8(kind.rawValue), isa: 1,
-      cpu: 0, reserved: 0)
+    var event = kt_event()
+    event.time_ns = time
+    event.arg = argument
+    event.tid = tid
+    event.tgid = 3
+    event.reason = reason
+    event.kind = UInt8(kind.rawValue)
+    event.isa = 1
+    return event
   }
 
   private static func evidence(_ events: [kt_event]) -> Evidence {
@@ -102,7 +108,7 @@ import Testing
     var ledger = Ledger()
     for number in slots.indices {
       slots[number].thread = UInt32(number + 1)
-      kt_start(&slots[number], Self.second, UInt32(number + 1), 3)
+      kt_start(&slots[number], Self.second, UInt32(number + 1), 3, 0)
       rows[number].slot = UInt32(number)
     }
     for second in 1...1000 as ClosedRange<UInt64> {

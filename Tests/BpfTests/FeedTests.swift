@@ -144,7 +144,7 @@ struct ReferenceMachine: ~Copyable {
     precondition(slotCount < ReferenceMachine.capacity, "more threads than feed.bpf.c has slots")
     slotCount += 1
     slots[slotCount - 1].thread = UInt32(slotCount)
-    kt_start(slots + slotCount - 1, event.time_ns, event.tid, event.tgid)
+    kt_start(slots + slotCount - 1, event.time_ns, event.tid, event.tgid, Replay.allFeatures)
     numbers[event.tid] = slotCount - 1
     return slotCount - 1
   }

@@ -75,7 +75,7 @@ static struct kt_slot *slot_of(const struct kt_event *event, __u32 *number)
 	if (!slot) return 0;
 	slot_count++;
 	slot->thread = slot_count;
-	kt_start(slot, event->time_ns, event->tid, event->tgid);
+	kt_start(slot, event->time_ns, event->tid, event->tgid, 63);
 	bpf_map_update_elem(&threads, &tid, number, BPF_ANY);
 	return slot;
 }

@@ -41,14 +41,14 @@ import Testing
     var superseded: UInt8 = 0
     var reason: UInt32 = 0
     slot.thread = 1
-    kt_start(&slot, 1_100_000, 4242, 4200)
+    kt_start(&slot, 1_100_000, 4242, 4200, 3)
     slot.vcpu = 0
     row.thread = 1
     row.isa = 1
     row.reason = 30
-    kt_step_exit(&slot, 1_200_000, 1, 30, &superseded, &reason)
-    kt_step_userspace_exit(&slot, 1_200_500)
-    kt_step_entry(&slot, 1_202_000)
+    kt_step_exit(&slot, 1_200_000, 1, 30, 0, 0, 0, &superseded, &reason)
+    kt_step_userspace_exit(&slot, 1_200_500, 2, 0)
+    kt_step_entry(&slot, 1_202_000, 0)
     kt_account(&row, &slot)
     kt_clear_exit(&slot)
     var encoder = SnapshotEncoder()

@@ -42,7 +42,7 @@ final class FakeHost {
     rows = [kt_row](repeating: kt_row(), count: threads * self.rowsPerThread + 1)
     for number in 0..<threads {
       slots[number].thread = UInt32(number + 1)
-      kt_start(&slots[number], now, UInt32(40_000 + number), UInt32(30_000 + number / 4))
+      kt_start(&slots[number], now, UInt32(40_000 + number), UInt32(30_000 + number / 4), 3)
       slots[number].vcpu = UInt16(number % 4)
     }
   }
@@ -84,15 +84,15 @@ final class FakeHost {
     rows[row].slot = UInt32(number)
     rows[row].isa = 1
     rows[row].reason = kind.reason
-    if kt_step_exit(&slots[number], time, 1, kind.reason, &isa, &reason) != 0 {
+    if kt_step_exit(&slots[number], time, 1, kind.reason, 0, 0, 0, &isa, &reason) != 0 {
       let superseded = FakeHost.reasons.firstIndex { $0.reason == reason } ?? 0
       rows[1 + number * rowsPerThread + superseded].unpaired += 1
     }
     // one in 500 exits is followed by another exit
     if Int.random(in: 0..<500, using: &random) == 0 { return time + 10 }
-    if kind.userspace { kt_step_userspace_exit(&slots[number], time + length / 3) }
+    if kind.userspace { kt_step_userspace_exit(&slots[number], time + length / 3, 2, 0) }
     time += length
-    if kt_step_entry(&slots[number], time) != 0 {
+    if kt_step_entry(&slots[number], time, 0) != 0 {
       kt_account(&rows[row], &slots[number])
       if keepsRecords {
         var record = kt_exit_record()
