@@ -112,6 +112,16 @@ public struct BpfObject: ~Copyable {
     return BpfLink(handle: try checkHandle("attach \(program)") { bpf_program__attach(handle) })
   }
 
+  /// Attaches a loaded classic tracepoint program to a tracepoint, be it another than its section's: one program may serve
+  /// several whose records look alike.
+  public func attach(_ program: String, system: String, event: String) throws(BpfError) -> BpfLink {
+    let handle = try self.program(program)
+    return BpfLink(
+      handle: try checkHandle("attach \(program) to \(system):\(event)") {
+        bpf_program__attach_tracepoint(handle, system, event)
+      })
+  }
+
   /// A loaded object's map.
   public func map(_ map: String) throws(BpfError) -> BpfMap {
     let handle = try mapHandle(map)

@@ -66,7 +66,39 @@ public struct KernelBtf: ~Copyable {
     return hasMember(member, of: number, in: btf, depth: 0)
   }
 
+  /// The byte offset of a member, be it a member's member, in a struct; nil where one of them is not described.
+  public func byteOffset(of path: [String], in structure: String) -> UInt32? {
+    guard let (btf, whole) = find(structure, kind: cbpf_kind_struct) else { return nil }
+    var inside = whole
+    var bits: UInt64 = 0
+    for name in path {
+      guard let found = member(name, of: inside, in: btf, depth: 0) else { return nil }
+      bits += UInt64(found.bits)
+      inside = found.type
+    }
+    return bits % 8 == 0 ? UInt32(exactly: bits / 8) : nil
+  }
+
   // MARK: Walking the types
+
+  /// A member's offset in bits and its type, looked for in unnamed members too.
+  private func member(
+    _ name: String, of number: UInt32, in btf: OpaquePointer, depth: Int
+  ) -> (bits: UInt32, type: UInt32)? {
+    guard depth < 8, let type = resolved(number, in: btf) else { return nil }
+    let kind = UInt32(btf_kind(type))
+    guard kind == Kind.structure || kind == Kind.union else { return nil }
+    for candidate in UnsafeBufferPointer(start: btf_members(type), count: Int(btf_vlen(type))) {
+      // with bit fields in the struct the upper byte is a width
+      let offset = btf_kflag(type) ? candidate.offset & 0xff_ffff : candidate.offset
+      let found = btf__name_by_offset(btf, candidate.name_off).map { String(cString: $0) } ?? ""
+      if found == name { return (offset, candidate.type) }
+      if found.isEmpty, let inner = member(name, of: candidate.type, in: btf, depth: depth + 1) {
+        return (offset + inner.bits, inner.type)
+      }
+    }
+    return nil
+  }
 
   private enum Kind {
     static let integer: UInt32 = 1

@@ -16,29 +16,20 @@ struct Brakes {
     self.maxOverhead = maxOverhead
   }
 
-  enum Verdict: Equatable {
-    case goOn
-    /// Stop writing event records.
-    case shedEvents
-    /// All is shed and it is still too much.
-    case stop
-  }
-
-  /// One second's judgement.
+  /// One second's judgement: whether something has to be given up now.
   /// - Parameters:
   ///   - programNanoseconds: estimated time in BPF programs.
   ///   - runningNanoseconds: the vCPUs' running time (guest, kernel and QEMU).
-  ///   - eventsAreOn: whether there is something to shed.
-  mutating func judge(programNanoseconds: UInt64, runningNanoseconds: UInt64, eventsAreOn: Bool) -> Verdict {
-    guard maxOverhead > 0, runningNanoseconds > 0 else { return .goOn }
+  mutating func isExceeded(programNanoseconds: UInt64, runningNanoseconds: UInt64) -> Bool {
+    guard maxOverhead > 0, runningNanoseconds > 0 else { return false }
     guard Double(programNanoseconds) > maxOverhead * Double(runningNanoseconds) else {
       secondsAbove = 0
-      return .goOn
+      return false
     }
     secondsAbove += 1
-    guard secondsAbove >= Brakes.patience else { return .goOn }
+    guard secondsAbove >= Brakes.patience else { return false }
     secondsAbove = 0
-    return eventsAreOn ? .shedEvents : .stop
+    return true
   }
 
   /// Free space below which a recording stops: 5 % of the file system, but at most 1 GiB, so that a large disk need not

@@ -3,7 +3,7 @@ import Glibc
 
 /// How many threads, rows and rings a recording has room for, and what that costs in kernel memory.
 ///
-/// The maps cannot grow, so they are sized for VMs that start later too: 8,192 vCPU threads with 8 reasons each where
+/// The maps cannot grow, so they are sized for VMs that start later too: 8,192 vCPU threads with 8 reasons and 16 keys each where
 /// the host's memory allows, never more than 256 MB or a 32nd of the memory.
 struct Capacity: Equatable {
   /// One more than the highest tid.
@@ -12,12 +12,17 @@ struct Capacity: Equatable {
   var slots: UInt32
   /// Accounts: one per (thread, reason).
   var rows: UInt32
+  /// Accounts of keys: one per (thread, key).
+  var keys: UInt32 { rows * Capacity.keysPerRow }
+  /// Of these, those that a hash holds because the slot's own table has their place taken.
+  var moreKeys: UInt32 { max(keys / 4, 64) }
   /// Rings for event records; 0 without `--events`.
   var rings: UInt32
   /// Bytes per ring, a power of two.
   var ringBytes: UInt32
 
   private static let rowsPerSlot: UInt32 = 8
+  private static let keysPerRow: UInt32 = 2
   /// The design's bound on kernel memory.
   static let budgetBytes: UInt64 = 256 << 20
   /// All rings together, unless each would get less than `leastRingBytes`.
@@ -65,8 +70,10 @@ struct Capacity: Equatable {
 
   /// What the maps take: array elements are preallocated, queue elements too.
   var kernelBytes: UInt64 {
-    UInt64(threads) * 4 + UInt64(slots) * UInt64(MemoryLayout<kt_slot>.stride + 1024 + 8)
+    UInt64(threads) * 4 + UInt64(slots)
+      * UInt64(MemoryLayout<kt_slot>.stride + MemoryLayout<kt_looks>.stride + 2048 + 8)
       + UInt64(rows) * UInt64(MemoryLayout<kt_row>.stride + 4)
+      + UInt64(keys) * UInt64(MemoryLayout<kt_key_row>.stride + 4) + UInt64(moreKeys) * 96
       + UInt64(rings) * UInt64(ringBytes) + Capacity.fixedBytes
   }
 

@@ -13,7 +13,9 @@ import TinyGuest
     subcommands: [RecordCommand.self, DoctorCommand.self, GuestVerb.self])
 
   static func main() {
-    runToExit(TracerCommand.self)
+    // a flag that may have a value, which the parser does not know
+    let arguments = CommandLine.arguments.dropFirst().map { $0 == "--events=raw" ? "--raw-events" : $0 }
+    runToExit(TracerCommand.self, arguments: arguments)
   }
 }
 

@@ -22,19 +22,21 @@ func record(_ options: RecordOptions) throws {
   let attach = options.proxy ? .tp : options.attach ?? (preflight.canUseTyped ? .btf : .tp)
   let groups = RingGroups.ofThisHost()
   var capacity = Capacity.ofThisHost(
-    vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.events ? groups.count : 0)
-  if let bytes = options.ringBytes, options.events { capacity.ringBytes = bytes }
+    vcpus: running.reduce(0) { $0 + $1.vcpuCount }, ringGroups: options.records == KT_NO_RECORDS ? 0 : groups.count)
+  if let bytes = options.ringBytes, options.records != KT_NO_RECORDS { capacity.ringBytes = bytes }
+  let tier = options.tier ?? ((hostSwitchesPerSecond() ?? 0) > Tier.mostSwitches ? .lite : .full)
+  let plan = ProgramPlan(attach: attach, layouts: layouts, proxy: options.proxy, tier: tier, keys: options.keys)
   let recorder = try Recorder(
-    options: options, attach: attach, layouts: layouts, capacity: capacity, groups: groups, guests: running,
+    options: options, attach: attach, plan: plan, layouts: layouts, capacity: capacity, groups: groups, guests: running,
     processes: chosen.map(\.pid), interrupts: interrupts)
   // before anything is said: a file that cannot be made is all there is to say
   let file = options.dryRun ? nil : try TraceOutput(options: options)
-  standardErrorNote(announcement(options, attach, watched: chosen.isEmpty ? running : chosen))
+  standardErrorNote(announcement(options, attach, plan, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
     standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
   guard let file else {
-    standardErrorNote(dryRunText(attach, capacity, recorder.session.programs))
+    standardErrorNote(dryRunText(attach, capacity, plan.programs))
     return
   }
   try run(recorder, options, file)
@@ -143,9 +145,15 @@ private func runningText(_ running: [GuestProcess]) -> String {
 }
 
 /// "Recording 3 VMs, 14 vCPUs: exits and states (tp_btf, counted in the kernel)".
-private func announcement(_ options: RecordOptions, _ attach: AttachPath, watched: [GuestProcess]) -> String {
+private func announcement(
+  _ options: RecordOptions, _ attach: AttachPath, _ plan: ProgramPlan, watched: [GuestProcess]
+) -> String {
   let vcpus = watched.reduce(0) { $0 + $1.vcpuCount }
-  let what = options.events ? "exits and states, each exit too" : "exits and states"
+  var parts = ["exits", plan.tier == .full ? "states" : "states (lite: run delay)"]
+  if plan.keepsKeys { parts.append("keys") }
+  if options.records == KT_EXIT_RECORDS { parts.append("each exit") }
+  if options.records == KT_RAW_RECORDS { parts.append("each event") }
+  let what = parts.joined(separator: ", ")
   let how = "(\(attach.name), counted in the kernel)"
   if options.proxy { return "Recording the proxy pair kvm_userspace_exit, kvm_fpu \(how)" }
   guard !watched.isEmpty else {

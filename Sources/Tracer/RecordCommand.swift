@@ -1,5 +1,6 @@
 import ArgumentParser
 import Attribution
+import CKvmtax
 import Terminal
 
 /// `kvmtax record`.
@@ -25,7 +26,18 @@ struct RecordCommand: ParsableCommand {
 
   @Option(help: "Only this VM, by its name or Proxmox VMID; repeat for more.") var vm: [String] = []
 
-  @Flag(help: "Also write one record per finished exit.") var events = false
+  @Flag(help: "Also write one record per finished exit; --events=raw: one per event, the whole input of the accounts.")
+  var events = false
+
+  @Flag(name: .customLong("raw-events"), help: .hidden) var rawEvents = false
+
+  @Option(
+    help: "full: sees the scheduler and host interrupts; lite: costs other tasks nothing. (default: by the host's load)"
+  )
+  var tier: Tier?
+
+  @Flag(inversion: .prefixedNo, help: "Keep an account per MSR, port, page, vector… besides those per reason.")
+  var keys = true
 
   @Option(help: "Time between snapshots: 1s, 500ms. (default: 1 s, wider after 10 minutes)") var interval: String?
 
@@ -79,7 +91,9 @@ struct RecordCommand: ParsableCommand {
     options.output = output ?? OutputFile.defaultName()
     options.pid = pid
     options.vms = vm
-    options.events = events
+    options.records = rawEvents ? KT_RAW_RECORDS : events ? KT_EXIT_RECORDS : KT_NO_RECORDS
+    options.tier = tier
+    options.keys = keys
     options.interval = SnapshotInterval(fixedNanoseconds: interval.flatMap(parseDuration))
     options.maxSizeBytes = parseSize(maxSize) ?? 1 << 30
     options.maxOverhead = maxOverhead / 100
@@ -111,7 +125,11 @@ struct RecordOptions {
   var output = ""
   var pid: UInt32?
   var vms: [String] = []
-  var events = false
+  /// What the rings are written with.
+  var records = KT_NO_RECORDS
+  /// nil: by the host's load.
+  var tier: Tier?
+  var keys = true
   var interval = SnapshotInterval()
   var maxSizeBytes: UInt64 = 1 << 30
   /// A fraction; 0: no limit.

@@ -40,7 +40,8 @@ final class Recorder {
   private(set) var programNanoseconds: UInt64 = 0
 
   init(
-    options: RecordOptions, attach: AttachPath, layouts: Layouts, capacity: Capacity, groups: RingGroups,
+    options: RecordOptions, attach: AttachPath, plan: ProgramPlan, layouts: Layouts, capacity: Capacity,
+    groups: RingGroups,
     guests: [GuestProcess], processes: [UInt32], interrupts: Interrupts
   ) throws(InputError) {
     self.options = options
@@ -52,8 +53,8 @@ final class Recorder {
     self.pending = pending
     do {
       session = try Session(
-        attach: attach, layouts: layouts, capacity: capacity, groups: groups, proxy: options.proxy,
-        processes: processes, onNotice: { pending.take($0) }, onRecord: { record, _ in pending.append(record) })
+        attach: attach, plan: plan, layouts: layouts, capacity: capacity, groups: groups, processes: processes,
+        records: options.records, onNotice: { pending.take($0) }, onRecord: { record, _ in pending.append(record) })
     } catch {
       throw InputError(Obstacle(bpf: error))
     }
@@ -61,7 +62,7 @@ final class Recorder {
     brakes = Brakes(maxSizeBytes: options.maxSizeBytes, maxOverhead: options.maxOverhead)
     stepsAtCopy = [UInt64](repeating: 0, count: session.table.slotCount)
     stepsAtHistogram = stepsAtCopy
-    eventsAreOn = options.events
+    eventsAreOn = options.records != KT_NO_RECORDS
   }
 
   /// The VM that a process is, as far as it is known.
@@ -83,7 +84,7 @@ final class Recorder {
       var now = monotonicNanoseconds()
       if let end, now >= end { return .duration }
       try session.wait(milliseconds: patience(now: now, next: min(nextSnapshot, nextLook, end ?? .max), child != nil))
-      if options.events {
+      if options.records != KT_NO_RECORDS {
         _ = try session.drainRecords()
         try pending.flush(to: file, all: false)
         if file.bytesWritten >= brakes.maxSizeBytes { return .size }
@@ -176,11 +177,16 @@ final class Recorder {
   }
 
   private var features: String {
-    if options.proxy { return options.events ? "proxy,exits" : "proxy" }
-    var words = ["states"]
-    if layouts.hasUserspaceExit { words.append("userspace_exit") }
-    if layouts.hasWakeup { words.append("vcpu_wakeup") }
-    if options.events { words.append("exits") }
+    var words = options.proxy ? ["proxy"] : ["states"]
+    let named: [(kt_feature, String)] = [
+      (KT_HAS_USERSPACE_EXIT, "userspace_exit"), (KT_HAS_WAKEUP, "vcpu_wakeup"), (KT_HAS_FPU, "fpu"),
+      (KT_HAS_SWITCH, "sched_switch"), (KT_HAS_WAKING, "sched_waking"), (KT_HAS_IRQ, "irq"),
+      (KT_HAS_RUN_DELAY, "run_delay"),
+    ]
+    words += named.filter { session.plan.features & $0.0.rawValue != 0 }.map(\.1)
+    if session.plan.keepsKeys { words.append("keys") }
+    if options.records == KT_EXIT_RECORDS { words.append("exits") }
+    if options.records == KT_RAW_RECORDS { words.append("raw") }
     return words.joined(separator: ",")
   }
 
@@ -207,6 +213,7 @@ final class Recorder {
     _ file: TraceOutput, detail: SnapshotEncoder.Detail, at moment: Clocks? = nil, usingReserve: Bool = false
   ) throws {
     let table = session.table
+    session.askForLooks()
     pending.endedThreads = 0
     file.beginSnapshot(at: moment ?? .now(), detail: detail)
     let wantsHistograms = detail != .changes
@@ -256,18 +263,35 @@ final class Recorder {
     let running = totals.runningNanoseconds &- min(lastTotals.runningNanoseconds, totals.runningNanoseconds)
     lastTotals = totals
     programNanoseconds &+= cost
-    switch brakes.judge(programNanoseconds: cost, runningNanoseconds: running, eventsAreOn: eventsAreOn) {
-    case .goOn: return nil
-    case .stop: return .overhead
-    case .shedEvents:
+    guard brakes.isExceeded(programNanoseconds: cost, runningNanoseconds: running) else { return nil }
+    return try shed(file, now: now)
+  }
+
+  /// Gives up what costs most for what it tells; the recording's end when nothing is left.
+  private func shed(_ file: TraceOutput, now: UInt64) throws -> Ending? {
+    let code: String
+    let text: String
+    if eventsAreOn {
       session.shedEvents()
       eventsAreOn = false
-      try file.append(
-        TraceNote(
-          monotonicNanoseconds: now, code: "shed-events",
-          text: "Event records were given up: tracing cost more than the limit. Accounts go on."))
-      return nil
+      (code, text) = ("shed-events", "Event records were given up: tracing cost more than the limit. Accounts go on.")
+    } else if session.control.pointee.keys != 0 {
+      session.shedKeys()
+      (code, text) = (
+        "shed-keys", "Keys were given up: tracing cost more than the limit. Reasons and states go on."
+      )
+    } else if session.plan.tier == .full, !options.proxy {
+      session.shedScheduler()
+      (code, text) = (
+        "shed-sched",
+        "The scheduler's and interrupts' events were given up: tracing cost more than the limit. From here on preemption "
+          + "and wake latency are one, blocked time is not told apart, and host interrupts are in what they interrupted."
+      )
+    } else {
+      return .overhead
     }
+    try file.append(TraceNote(monotonicNanoseconds: now, code: code, text: text))
+    return nil
   }
 
   private func estimatedNanoseconds(from old: Tally.Totals, to new: Tally.Totals) -> UInt64 {

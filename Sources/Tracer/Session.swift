@@ -13,8 +13,10 @@ final class Session {
   let control: UnsafeMutablePointer<kt_control>
   private let object: BpfObject
   private var links = BpfLinks()
+  private var keyLinks = BpfLinks()
+  private var schedulerLinks = BpfLinks()
   /// The programs of this recording.
-  let programs: [String]
+  private(set) var plan: ProgramPlan
   // the mappings behind the pointers above
   private let controlMap: MappedArray<kt_control>
   private let slotMap: MappedArray<kt_slot>
@@ -24,13 +26,18 @@ final class Session {
   private let freeSlots: BpfMap
   private let freeRows: BpfMap
   private let moreRows: BpfMap
+  private let keyMap: MappedArray<kt_key_row>
+  private let rowOfKeyMap: MappedArray<RowsOfReasons>
+  private let looksMap: MappedArray<kt_looks>
+  private let freeKeys: BpfMap
+  private let moreKeys: BpfMap
   private let losses: BpfMap
   private let notices: RingBuffer
   private let rings: RingBuffer?
   /// Number of the next vCPU thread.
   private var nextThread: UInt32 = 1
 
-  /// 256 row numbers: the value of `row_of_reason`. Never instantiated.
+  /// 256 row numbers: the value of `row_of_reason` and `row_of_key`. Never instantiated.
   private struct RowsOfReasons: BitwiseCopyable {
     var numbers: (KibiByte, KibiByte, KibiByte, KibiByte, KibiByte, KibiByte, KibiByte, KibiByte)
     typealias KibiByte = (
@@ -44,13 +51,15 @@ final class Session {
   ///   - onNotice: called when a vCPU thread was first seen or ended.
   ///   - onRecord: takes an event record as it lies in a ring, and the ring's number.
   init(
-    attach: AttachPath, layouts: Layouts, capacity: Capacity, groups: RingGroups, proxy: Bool, processes: [UInt32],
-    onNotice: @escaping (kt_notice) -> Void, onRecord: @escaping (UnsafeRawBufferPointer, Int) -> Void
+    attach: AttachPath, plan: ProgramPlan, layouts: Layouts, capacity: Capacity, groups: RingGroups,
+    processes: [UInt32], records: kt_records = KT_NO_RECORDS, onNotice: @escaping (kt_notice) -> Void,
+    onRecord: @escaping (UnsafeRawBufferPointer, Int) -> Void
   ) throws(BpfError) {
     self.attach = attach
     self.capacity = capacity
     object = try BpfObject(base64: kvmObject, name: "kvmtax")
-    programs = Session.programs(attach: attach, layouts: layouts, proxy: proxy)
+    self.plan = plan
+    let programs = plan.programs
     for program in object.programs { try object.setAutoload(program, programs.contains(program)) }
     for program in programs {
       try object.patchFields(program: program) { layouts.placement(of: kt_field($0)) }
@@ -61,6 +70,12 @@ final class Session {
     try object.setMaxEntries("free_slots", capacity.slots)
     try object.setMaxEntries("rows", capacity.rows)
     try object.setMaxEntries("free_rows", capacity.rows)
+    try object.setMaxEntries("looks", capacity.slots)
+    try object.setMaxEntries("row_of_key", plan.keepsKeys ? capacity.slots : 1)
+    try object.setMaxEntries("keys", plan.keepsKeys ? capacity.keys : 2)
+    try object.setMaxEntries("free_keys", plan.keepsKeys ? capacity.keys : 2)
+    try object.setMaxEntries("more_keys", plan.keepsKeys ? capacity.moreKeys : 1)
+    try object.setConstant("immediate_exits", UInt8(plan.hasImmediateExits ? 1 : 0))
     try object.load()
 
     controlMap = try MappedArray(try object.map("control"))
@@ -71,14 +86,23 @@ final class Session {
     freeSlots = try object.map("free_slots")
     freeRows = try object.map("free_rows")
     moreRows = try object.map("more_rows")
+    keyMap = try MappedArray(try object.map("keys"))
+    rowOfKeyMap = try MappedArray(try object.map("row_of_key"))
+    looksMap = try MappedArray(try object.map("looks"))
+    freeKeys = try object.map("free_keys")
+    moreKeys = try object.map("more_keys")
     losses = try object.map("losses")
     guard let control = controlMap.pointer(at: 0), let slots = slotMap.pointer(at: 0), let rows = rowMap.pointer(at: 0),
-      let rowOfReason = rowOfReasonMap.pointer(at: 0)
+      let rowOfReason = rowOfReasonMap.pointer(at: 0), let keys = keyMap.pointer(at: 0),
+      let rowOfKey = rowOfKeyMap.pointer(at: 0), let looks = looksMap.pointer(at: 0)
     else { throw BpfError(call: "map the accounts", code: EINVAL) }
     self.control = control
     table = SlotTable(
       slots: slots, slotCount: slotMap.count, rows: rows, rowCount: rowMap.count,
-      rowOfReason: UnsafeMutableRawPointer(rowOfReason).assumingMemoryBound(to: UInt32.self))
+      rowOfReason: UnsafeMutableRawPointer(rowOfReason).assumingMemoryBound(to: UInt32.self),
+      keys: keys, keyCount: keyMap.count,
+      rowOfKey: plan.keepsKeys ? UnsafeMutableRawPointer(rowOfKey).assumingMemoryBound(to: UInt32.self) : nil,
+      looks: looks)
 
     notices = RingBuffer { bytes, _ in
       guard bytes.count >= MemoryLayout<kt_notice>.size else { return }
@@ -88,7 +112,12 @@ final class Session {
     rings = try Session.rings(object: object, capacity: capacity, groups: groups, onRecord: onRecord)
     try fillPools()
     control.pointee.own_tgid = UInt32(getpid())
-    control.pointee.events = capacity.rings > 0 ? 1 : 0
+    control.pointee.events = capacity.rings > 0 ? records.rawValue : KT_NO_RECORDS.rawValue
+    control.pointee.features = plan.features
+    control.pointee.keys = plan.keepsKeys ? 1 : 0
+    control.pointee.delay_offset = plan.delayOffset
+    control.pointee.delay_everywhere = plan.features & KT_HAS_RUN_DELAY.rawValue != 0 ? 1 : 0
+    control.pointee.look = 1
     if !processes.isEmpty {
       let map = try object.map("processes")
       for process in processes { try map.update(process, UInt32(1)) }
@@ -98,20 +127,34 @@ final class Session {
 
   /// Loads and attaches the programs once, with room for nobody, and lets go of them.
   static func `try`(attach: AttachPath, layouts: Layouts, proxy: Bool) throws(BpfError) {
+    let plan = ProgramPlan(attach: attach, layouts: layouts, proxy: proxy, tier: .full, keys: true)
     let session = try Session(
-      attach: attach, layouts: layouts, capacity: .none, groups: RingGroups(cpuCount: 1, nodes: []), proxy: proxy,
+      attach: attach, plan: plan, layouts: layouts, capacity: .none, groups: RingGroups(cpuCount: 1, nodes: []),
       processes: [], onNotice: { _ in }, onRecord: { _, _ in })
-    for program in session.programs { session.links.add(try session.object.attach(program)) }
-    session.links.detach()
+    try session.attachAll()
+    session.detachAll()
   }
 
-  private static func programs(attach: AttachPath, layouts: Layouts, proxy: Bool) -> [String] {
-    if proxy { return ["on_proxy_exit", "on_proxy_entry", "on_process_exit"] }
-    let ending = attach == .btf ? "_btf" : ""
-    var names = ["on_exit\(ending)", "on_entry\(ending)"]
-    if layouts.hasUserspaceExit { names.append("on_userspace_exit\(ending)") }
-    if layouts.hasWakeup { names.append("on_vcpu_wakeup\(ending)") }
-    return names + ["on_process_exit"]
+  private func attachAll() throws(BpfError) {
+    for attachment in plan.attachments {
+      let link =
+        if let (system, event) = attachment.tracepoint {
+          try object.attach(attachment.program, system: system, event: event)
+        } else {
+          try object.attach(attachment.program)
+        }
+      switch attachment.group {
+      case .base: links.add(link)
+      case .keys: keyLinks.add(link)
+      case .scheduler: schedulerLinks.add(link)
+      }
+    }
+  }
+
+  private func detachAll() {
+    schedulerLinks.detach()
+    keyLinks.detach()
+    links.detach()
   }
 
   private static func rings(
@@ -136,6 +179,7 @@ final class Session {
   private func fillPools() throws(BpfError) {
     for slot in 0..<capacity.slots { try giveBack(slot: slot) }
     for row in 1..<capacity.rows { try freeRows.push(row) }
+    if plan.keepsKeys { for key in 1..<capacity.keys { try freeKeys.push(key) } }
   }
 
   private func giveBack(slot: UInt32) throws(BpfError) {
@@ -146,7 +190,7 @@ final class Session {
   /// Attaches the programs; they all begin to count at the moment when this returns.
   func start() throws(BpfError) {
     // attaching takes milliseconds each: an exit seen by one program and not by the next would not pair
-    for program in programs { links.add(try object.attach(program)) }
+    try attachAll()
     beat()
   }
 
@@ -156,7 +200,7 @@ final class Session {
     let moment = Clocks.now()
     // a step that is under way takes microseconds
     usleep(2_000)
-    links.detach()
+    detachAll()
     return moment
   }
 
@@ -180,7 +224,24 @@ final class Session {
   func drainRecords() throws(BpfError) -> Int { try rings?.consume() ?? 0 }
 
   /// Stops event records for the rest of the recording.
-  func shedEvents() { control.pointee.events = 0 }
+  func shedEvents() { control.pointee.events = KT_NO_RECORDS.rawValue }
+
+  /// Keeps no more keys: what is in their accounts stays.
+  func shedKeys() {
+    control.pointee.keys = 0
+    keyLinks.detach()
+  }
+
+  /// Lets the scheduler's and the interrupts' events go: from here on run_delay has to do.
+  func shedScheduler() {
+    plan.shedScheduler()
+    control.pointee.delay_everywhere = plan.features & KT_HAS_RUN_DELAY.rawValue != 0 ? 1 : 0
+    control.pointee.features = plan.features
+    schedulerLinks.detach()
+  }
+
+  /// Asks every vCPU for a look at its own statistics, at its next entry.
+  func askForLooks() { control.pointee.look &+= 1 }
 
   /// What was lost so far, per CPU.
   func lossesPerCpu(_ which: kt_loss) throws(BpfError) -> [UInt64] { try losses.perCpu(which.rawValue) }
@@ -197,9 +258,26 @@ final class Session {
       else { continue }
       _ = try moreRows.remove(RowKey(slot: UInt32(number), isa: row.isa, reason: row.reason))
     }
-    table.wipe(number, rowNumbers: copy.rowNumbers)
+    try forgetKeys(slot: number, copy: copy)
+    table.wipe(number, rowNumbers: copy.rowNumbers, keyNumbers: copy.keyNumbers)
     for row in copy.rowNumbers { try freeRows.push(row) }
+    for key in copy.keyNumbers { try freeKeys.push(key) }
     try giveBack(slot: UInt32(number))
+  }
+
+  /// Takes the keys out of the hash that did not fit into the slot's table.
+  private func forgetKeys(slot number: Int, copy: SlotTable.Copy) throws(BpfError) {
+    struct SlotKey: BitwiseCopyable {
+      var slot: UInt32
+      var reserved: UInt32 = 0
+      var key: kt_key
+    }
+    guard let rowOfKey = table.rowOfKey else { return }
+    for (place, row) in zip(copy.keyNumbers, copy.keys) {
+      var key = row.key
+      guard rowOfKey[number * 256 + Int(kt_key_hash(&key) & 255)] != place else { continue }
+      _ = try moreKeys.remove(SlotKey(slot: UInt32(number), key: key))
+    }
   }
 
   /// Clears the table's entry of a thread whose end no program saw, if it still names this slot.

@@ -11,6 +11,12 @@ struct SlotTable {
   let rowCount: Int
   /// 256 row numbers per slot.
   let rowOfReason: UnsafeMutablePointer<UInt32>
+  let keys: UnsafeMutablePointer<kt_key_row>
+  let keyCount: Int
+  /// 256 numbers of key rows per slot; nil where no keys are kept.
+  let rowOfKey: UnsafeMutablePointer<UInt32>?
+  /// What each slot's vCPU saw of its own statistics.
+  let looks: UnsafeMutablePointer<kt_looks>
 
   /// A consistent copy of a slot and its rows.
   struct Copy {
@@ -18,6 +24,9 @@ struct SlotTable {
     /// Row numbers and contents, chain order.
     var rowNumbers: [UInt32] = []
     var rows: [kt_row] = []
+    /// The same of its keys.
+    var keyNumbers: [UInt32] = []
+    var keys: [kt_key_row] = []
   }
 
   /// Whether a thread holds the slot.
@@ -47,11 +56,26 @@ struct SlotTable {
       copy.rows.append(rows[Int(number)])
       number = rows[Int(number)].next
     }
+    copyKeys(of: slot, into: &copy)
+  }
+
+  private func copyKeys(of slot: kt_slot, into copy: inout Copy) {
+    copy.keyNumbers.removeAll(keepingCapacity: true)
+    copy.keys.removeAll(keepingCapacity: true)
+    var number = slot.first_key
+    while number != 0, Int(number) < keyCount, copy.keys.count < keyCount {
+      copy.keyNumbers.append(number)
+      copy.keys.append(keys[Int(number)])
+      number = keys[Int(number)].next
+    }
   }
 
   /// Wipes a slot and its rows; the numbers are then free to be given back to the programs.
-  func wipe(_ number: Int, rowNumbers: [UInt32]) {
+  func wipe(_ number: Int, rowNumbers: [UInt32], keyNumbers: [UInt32]) {
     for row in rowNumbers where Int(row) < rowCount { rows[Int(row)] = kt_row() }
+    for key in keyNumbers where Int(key) < keyCount { keys[Int(key)] = kt_key_row() }
+    if let rowOfKey { (rowOfKey + number * 256).update(repeating: 0, count: 256) }
+    looks[number] = kt_looks()
     (rowOfReason + number * 256).update(repeating: 0, count: 256)
     slots[number] = kt_slot()
   }

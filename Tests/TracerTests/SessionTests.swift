@@ -11,20 +11,22 @@ import TestSupport
     let tracefs = try #require(Tracefs.find())
     let layouts = try Layouts(tracefs: tracefs, proxy: proxy)
     let capacity = Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 1)
+    let plan = ProgramPlan(attach: attach, layouts: layouts, proxy: proxy, tier: .full, keys: true)
     let session = try Session(
-      attach: attach, layouts: layouts, capacity: capacity, groups: RingGroups(cpuCount: 2, nodes: []), proxy: proxy,
-      processes: [], onNotice: { _ in }, onRecord: { _, _ in })
-    #expect(session.programs.count >= 3)
+      attach: attach, plan: plan, layouts: layouts, capacity: capacity, groups: RingGroups(cpuCount: 2, nodes: []),
+      processes: [], records: KT_RAW_RECORDS, onNotice: { _ in }, onRecord: { _, _ in })
+    #expect(plan.programs.count >= (proxy ? 3 : 24))
     try session.start()
     _ = session.stop()
   }
 
   @Test func `A late heartbeat makes a gap of what lies beyond the limit`() throws {
     let tracefs = try #require(Tracefs.find())
+    let layouts = try Layouts(tracefs: tracefs, proxy: true)
     let session = try Session(
-      attach: .tp, layouts: try Layouts(tracefs: tracefs, proxy: true),
-      capacity: Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 0),
-      groups: RingGroups(cpuCount: 2, nodes: []), proxy: true, processes: [], onNotice: { _ in }, onRecord: { _, _ in })
+      attach: .tp, plan: ProgramPlan(attach: .tp, layouts: layouts, proxy: true, tier: .lite, keys: false),
+      layouts: layouts, capacity: Capacity(pidMax: 32768, memoryBytes: 1 << 30, vcpus: 0, ringGroups: 0),
+      groups: RingGroups(cpuCount: 2, nodes: []), processes: [], onNotice: { _ in }, onRecord: { _, _ in })
     #expect(session.beat() == nil)
     #expect(session.beat() == nil)
     let epoch = session.control.pointee.epoch

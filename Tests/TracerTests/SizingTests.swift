@@ -117,21 +117,24 @@ import Testing
 @Suite struct BrakeTests {
   @Test func `A burst above the limit is no reason, three seconds are`() {
     var brakes = Brakes(maxSizeBytes: 1, maxOverhead: 0.02)
-    func judge(_ cost: UInt64, _ events: Bool = true) -> Brakes.Verdict {
-      brakes.judge(programNanoseconds: cost, runningNanoseconds: 1000, eventsAreOn: events)
+    func isExceeded(_ cost: UInt64) -> Bool {
+      brakes.isExceeded(programNanoseconds: cost, runningNanoseconds: 1000)
     }
-    #expect([judge(50), judge(50), judge(10), judge(50), judge(50)].allSatisfy { $0 == .goOn })
-    #expect(judge(50) == .shedEvents)
-    #expect([judge(50, false), judge(50, false)].allSatisfy { $0 == .goOn })
-    #expect(judge(50, false) == .stop)
+    #expect([isExceeded(50), isExceeded(50), isExceeded(10), isExceeded(50), isExceeded(50)].allSatisfy { !$0 })
+    #expect(isExceeded(50))
+    #expect([isExceeded(50), isExceeded(50)].allSatisfy { !$0 })
+    #expect(isExceeded(50))
   }
 
   @Test func `Without a limit, or with nothing running, nothing happens`() {
     var free = Brakes(maxSizeBytes: 1, maxOverhead: 0)
     var idle = Brakes(maxSizeBytes: 1, maxOverhead: 0.02)
     for _ in 0..<9 {
-      #expect(free.judge(programNanoseconds: 9, runningNanoseconds: 1, eventsAreOn: true) == .goOn)
-      #expect(idle.judge(programNanoseconds: 9, runningNanoseconds: 0, eventsAreOn: true) == .goOn)
+      let verdicts = [
+        free.isExceeded(programNanoseconds: 9, runningNanoseconds: 1),
+        idle.isExceeded(programNanoseconds: 9, runningNanoseconds: 0),
+      ]
+      #expect(verdicts == [false, false])
     }
   }
 

@@ -16,12 +16,18 @@ import Testing
     let slots = UnsafeMutablePointer<kt_slot>.allocate(capacity: 1)
     let rows = UnsafeMutablePointer<kt_row>.allocate(capacity: 1)
     let numbers = UnsafeMutablePointer<UInt32>.allocate(capacity: 256)
+    let keys = UnsafeMutablePointer<kt_key_row>.allocate(capacity: 1)
+    let looks = UnsafeMutablePointer<kt_looks>.allocate(capacity: 1)
     defer {
       slots.deallocate()
       rows.deallocate()
       numbers.deallocate()
+      keys.deallocate()
+      looks.deallocate()
     }
-    let table = SlotTable(slots: slots, slotCount: 0, rows: rows, rowCount: 0, rowOfReason: numbers)
+    let table = SlotTable(
+      slots: slots, slotCount: 0, rows: rows, rowCount: 0, rowOfReason: numbers, keys: keys, keyCount: 0,
+      rowOfKey: nil, looks: looks)
     let parts = tally.parts(table)
     #expect(parts.count <= Tally.mostParts)
     #expect(parts.count + tally.forgottenProcesses == count)
