@@ -1,4 +1,5 @@
 import Attribution
+import Diagnosis
 import Glibc
 
 /// Computes a report from evidence: the only place here that knows Attribution, and the only one that calculates.
@@ -16,34 +17,14 @@ public struct ReportBuilder {
       return
     }
     var part = Ledger()
-    part.vms = ReportBuilder.select(filter, from: evidence.ledger.vms)
+    part.vms = evidence.ledger.vms(named: filter)
     guard !part.vms.isEmpty else {
       throw InputError(
         file: evidence.capture.file, found: "has no VM '\(filter)'",
-        expected: ReportBuilder.listing(evidence.ledger.vms),
+        expected: evidence.ledger.listing,
         remedy: "Choose one by name, VMID or pid, or leave --vm out.")
     }
     ledger = part
-  }
-
-  /// A name comes first, then Proxmox's number, then a pid; the same name or number twice selects both.
-  private static func select(_ filter: String, from vms: [VirtualMachine]) -> [VirtualMachine] {
-    let named = vms.filter { $0.name == filter }
-    if !named.isEmpty { return named }
-    let numbered = vms.filter { $0.vmid.map(String.init) == filter }
-    return numbered.isEmpty ? vms.filter { $0.pid != 0 && String($0.pid) == filter } : numbered
-  }
-
-  private static func listing(_ vms: [VirtualMachine]) -> String {
-    if vms.isEmpty { return "It has none." }
-    if vms.allSatisfy({ $0.pid == 0 && $0.name == nil && $0.vmid == nil }) {
-      return "This kind of trace does not say which VM a thread belongs to."
-    }
-    var names = vms.prefix(10).map { vm in
-      [vm.vmid.map(String.init), vm.name, "pid \(vm.pid)"].compactMap(\.self).joined(separator: " ")
-    }
-    if vms.count > 10 { names.append("and \(vms.count - 10) more") }
-    return "It has: \(names.joined(separator: ", "))."
   }
 
   /// The report.
@@ -53,14 +34,25 @@ public struct ReportBuilder {
     let machines = zip(ledger.vms, accounts).map(machine).sorted { first, second in
       first.section.headline.virtNanoseconds > second.section.headline.virtNanoseconds
     }
-    let totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
+    var totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
+    if totals.headline.kind == .overhead {
+      let only = machines.count == 1 ? machines.first?.section.headline.variation : nil
+      totals.headline.variation = only ?? variation(ledger.vcpus)
+    }
     return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
   }
 
   private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
-    Report.Machine(
-      pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section(vm.vcpus, accounts: accounts),
-      vcpus: vm.vcpus.map(thread))
+    var section = section(vm.vcpus, accounts: accounts)
+    if section.headline.kind == .overhead { section.headline.variation = variation(vm.vcpus) }
+    return Report.Machine(
+      pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section, vcpus: vm.vcpus.map(thread))
+  }
+
+  private func variation(_ vcpus: [VCPU]) -> Report.Variation {
+    // of exits by reason nothing is needed
+    let variation = Variation(Blocks(evidence.timeline, vcpus: vcpus, pids: []))
+    return Report.Variation(blocks: variation.blockCount, low: variation.low, high: variation.high)
   }
 
   private func thread(_ vcpu: VCPU) -> Report.Thread {

@@ -52,8 +52,8 @@ struct Sentences {
     }
   }
 
-  /// Where most of the lost time goes, and how far unknown time could move the verdict.
-  func details(_ section: Report.Section) -> [String] {
+  /// Where most of the lost time goes, how far unknown time could move the verdict, and how it varied.
+  func details(_ section: Report.Section, isVerbose: Bool = false) -> [String] {
     guard section.headline.overhead != nil else { return [] }
     var lines: [String] = []
     let top = section.reasons.prefix(2).filter { ($0.ofRunning ?? 0) >= 0.0005 }
@@ -64,6 +64,18 @@ struct Sentences {
     }
     if let low = section.headline.low, let high = section.headline.high, percentage(low) != percentage(high) {
       lines.append("Time of unknown use leaves it between \(percentage(low)) and \(percentage(high)).")
+    }
+    if let variation = section.headline.variation {
+      let blocks = "\(counted(UInt64(variation.blocks), "block")) of 10 s"
+      if let low = variation.low, let high = variation.high {
+        let (first, last) = (percentage(low), percentage(high))
+        lines.append(
+          first == last
+            ? "It hardly varied over the recording (\(blocks))."
+            : "Variation over the recording leaves it between \(first) and \(last) (95 %, \(blocks)).")
+      } else if isVerbose {
+        lines.append("Too short for variation: \(blocks), \(Report.leastBlocks) are needed.")
+      }
     }
     return lines
   }

@@ -73,6 +73,7 @@ struct Scene {
     // a stable order: threads are fed one after the other, which the machine cannot tell from any other interleaving
     replay.step(events.span)
     var ledger = replay.ledger()
+    let timeline = replay.timeline(of: ledger)
     for index in ledger.vms.indices {
       guard let known = names[ledger.vms[index].pid] else { continue }
       ledger.vms[index].name = known.name
@@ -83,7 +84,7 @@ struct Scene {
     capture.durationNanoseconds =
       replay.eventCount == 0 ? 0 : replay.lastNanoseconds - replay.firstNanoseconds
     for (reason, name) in vmxNames { capture.reasonNames.set(isa: 1, reason: reason, name: name) }
-    return Evidence(capture: capture, ledger: ledger, trust: Trust())
+    return Evidence(capture: capture, ledger: ledger, timeline: timeline, trust: Trust())
   }
 }
 
@@ -203,6 +204,27 @@ enum Scenes {
     return evidence
   }
 
+  /// One vCPU for two minutes, whose exits to QEMU take longer and shorter in turn; `factor`: all of them longer.
+  static func steady(
+    factor: Double = 1, seconds: Int = 120, file: String = "steady.kvmtax", name: String = "mail", vmid: Int? = 107,
+    guest: UInt64 = 8_000_000
+  ) -> Evidence {
+    var scene = Scene()
+    scene.vm(pid: 100, name: name, vmid: vmid)
+    var thread = Scene.Thread(tid: 110, pid: 100, index: 0)
+    scene.entry(&thread)
+    for second in 0..<seconds {
+      let end = thread.time + 1_000_000_000
+      let qemu = UInt64(
+        Double([900_000, 600_000, 1_300_000, 1_450_000, 700_000, 1_000_000, 1_050_000][second / 2 % 7]) * factor)
+      scene.exits(&thread, 80, reason: 30, guest: guest, kernel: 100_000, qemu: qemu)
+      scene.exits(&thread, 20, reason: 32, guest: guest, kernel: 200_000)
+      scene.halt(&thread, guest: 1_000, wait: end - thread.time - 3_000, divided: true)
+      thread.time = end
+    }
+    return scene.evidence(file: file)
+  }
+
   /// Numbers that no host can produce, as a forged file may hold them.
   static func huge() -> Evidence {
     var evidence = several()
@@ -282,6 +304,6 @@ enum Scenes {
   static let all: [(name: String, evidence: Evidence)] = [
     ("busy", busy()), ("several", several()), ("idle", idle()), ("damaged", damaged()), ("hostile", hostile()),
     ("huge", huge()), ("nothing", nothing()), ("no-time", noTime()), ("overflow", overflow()),
-    ("wrong-sum", wrongSum()), ("wide", wide()),
+    ("wrong-sum", wrongSum()), ("wide", wide()), ("steady", steady()),
   ]
 }
