@@ -334,7 +334,7 @@ static __always_inline int step_slot(struct kt_slot *slot, __u32 number, const s
 	__u8 isa = 0;
 	int outcome;
 
-	if (!kt_begin(slot)) return 0;
+	if (!kt_begin_event(slot, event->kind)) return 0;
 	event->time_ns = bpf_ktime_get_ns();
 	if (!is_heard(settings->heartbeat_ns, event->time_ns)) {
 		kt_finish(slot);

@@ -57,6 +57,8 @@ static inline void kt_forget_thread(__u32 *entry, __u32 slot_plus_one)
 static inline const __u64 *kt_slot_state_ns(const struct kt_slot *slot) { return slot->state_ns; }
 static inline const __u64 *kt_row_state_ns(const struct kt_row *row) { return row->state_ns; }
 static inline const __u32 *kt_row_buckets(const struct kt_row *row) { return row->buckets; }
+static inline const __u64 *kt_key_row_state_ns(const struct kt_key_row *row) { return row->state_ns; }
+static inline __u64 *kt_key_row_mutable_state_ns(struct kt_key_row *row) { return row->state_ns; }
 static inline __u64 *kt_slot_mutable_state_ns(struct kt_slot *slot) { return slot->state_ns; }
 static inline __u64 *kt_row_mutable_state_ns(struct kt_row *row) { return row->state_ns; }
 static inline __u32 *kt_row_mutable_buckets(struct kt_row *row) { return row->buckets; }

@@ -24,6 +24,16 @@ KT_INLINE int kt_begin(struct kt_slot *slot)
 	return 1;
 }
 
+/* The same for an event of a kind: what interrupts a step is nearly always a host interrupt, and of no great harm. */
+KT_INLINE int kt_begin_event(struct kt_slot *slot, __u8 kind)
+{
+	if ((slot->sequence & 1) && (kind == KT_IRQ_ENTRY || kind == KT_IRQ_EXIT || kind == KT_ACCEPT_IRQ)) {
+		slot->missed_interrupts++;
+		return 0;
+	}
+	return kt_begin(slot);
+}
+
 KT_INLINE void kt_finish(struct kt_slot *slot)
 {
 	KT_BARRIER();
@@ -46,10 +56,19 @@ KT_INLINE void kt_start(struct kt_slot *slot, __u64 time_ns, __u32 tid, __u32 tg
 
 /* Time and states */
 
+/* A state as an index; hidden from the compiler, which would find the mask superfluous that old verifiers want to see. */
+KT_INLINE __u64 kt_index(__u8 state)
+{
+	__u64 index = state;
+
+	__asm__ volatile("" : "+r"(index));
+	return index & (KT_STATE_SLOTS - 1);
+}
+
 KT_INLINE void kt_book(struct kt_slot *slot, __u8 state, __u64 length)
 {
-	slot->state_ns[state & (KT_STATE_SLOTS - 1)] += length;
-	if (slot->in_exit) slot->exit_state_ns[state & (KT_STATE_SLOTS - 1)] += length;
+	slot->state_ns[kt_index(state)] += length;
+	if (slot->in_exit) slot->exit_state_ns[kt_index(state)] += length;
 }
 
 /* Closes the open interval at time_ns and opens one in `state`. A time before the last one counts as zero length. */

@@ -239,6 +239,7 @@ struct kt_slot {
 	__u64 missed_switches;	/* an event on CPU while off it, or the other way round */
 	__u64 missed_wakings;	/* sleeps that nobody was seen to end */
 	__u64 missed;		/* events that found the slot busy */
+	__u64 missed_interrupts;	/* of these not counted there: the host's interrupts, whose time stays in what they interrupted */
 	__u64 backwards;	/* events older than their predecessor */
 	__u64 overflow_exits;	/* finished exits that found no free row */
 	__u64 overflow_ns;

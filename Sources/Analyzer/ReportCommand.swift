@@ -21,7 +21,7 @@ struct ReportCommand: ParsableCommand {
       """)
 
   enum Format: String, CaseIterable, ExpressibleByArgument { case text, json }
-  enum Rung: String, CaseIterable, ExpressibleByArgument { case accounts, exits }
+  enum Rung: String, CaseIterable, ExpressibleByArgument { case accounts, exits, events }
 
   @Argument(help: ArgumentHelp("Traces; several are reported one after the other.", valueName: "file")) var files:
     [String] = []
@@ -34,7 +34,8 @@ struct ReportCommand: ParsableCommand {
   @Flag(help: "Overwrite the output file.") var force = false
   @Option(
     help: ArgumentHelp(
-      "Take a kvmtax trace's numbers from the kernel's accounts or from the exits of --events.", valueName: "source"))
+      "Take a kvmtax trace's numbers from the kernel's accounts, from the exits of --events, or from the events of "
+        + "--events=raw.", valueName: "source"))
   var using: Rung = .accounts
   @Flag(name: [.short, .long], help: "Every reason, every VM and every vCPU.") var verbose = false
   @Option(help: ArgumentHelp("Color.", valueName: "when")) var color: ColorChoice = .auto
@@ -54,7 +55,7 @@ struct ReportCommand: ParsableCommand {
     var failures = 0
     for path in paths {
       do throws(InputError) {
-        let report = try ReportBuilder(readEvidence(path, using: using == .exits ? .exits : .accounts), vm: vm).report()
+        let report = try ReportBuilder(readEvidence(path, using: TraceRung(using)), vm: vm).report()
         let document = renderer.render(report)
         if destination != nil {
           text += (text.isEmpty || renderer is JSONReport ? "" : "\n") + document
@@ -77,5 +78,15 @@ struct ReportCommand: ParsableCommand {
     var style = Style.ofStandardOutput(color)
     if output != nil, color == .auto { style.color = false }
     return TextReport(style: style, isVerbose: verbose)
+  }
+}
+
+extension TraceRung {
+  fileprivate init(_ rung: ReportCommand.Rung) {
+    switch rung {
+    case .accounts: self = .accounts
+    case .exits: self = .exits
+    case .events: self = .events
+    }
   }
 }

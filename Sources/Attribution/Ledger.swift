@@ -63,6 +63,57 @@ public struct ExitAccount: Equatable, Sendable {
   }
 }
 
+/// Exits of a vCPU by kind, as KVM's own statistics (`vcpu->stat`) tell them apart.
+public struct ExitKindCounts: Equatable, Sendable {
+  /// All: `exits`.
+  public var exits: UInt64
+  /// `halt_exits`.
+  public var halts: UInt64
+  /// `irq_exits`.
+  public var interrupts: UInt64
+  /// `irq_window_exits`.
+  public var windows: UInt64
+  /// `io_exits`.
+  public var ports: UInt64
+
+  /// All of them.
+  public init(exits: UInt64, halts: UInt64, interrupts: UInt64, windows: UInt64, ports: UInt64) {
+    self.exits = exits
+    self.halts = halts
+    self.interrupts = interrupts
+    self.windows = windows
+    self.ports = ports
+  }
+}
+
+/// What KVM counted between two moments, and what we counted between the same two.
+public struct KVMCounts: Equatable, Sendable {
+  /// KVM's, from the first moment to the last.
+  public var kvm: ExitKindCounts
+  /// Ours.
+  public var own: ExitKindCounts
+  /// KVM's at the first moment.
+  public var firstKVM: ExitKindCounts
+  /// Ours at the first moment.
+  public var firstOwn: ExitKindCounts
+
+  /// All four.
+  public init(kvm: ExitKindCounts, own: ExitKindCounts, firstKVM: ExitKindCounts, firstOwn: ExitKindCounts) {
+    self.kvm = kvm
+    self.own = own
+    self.firstKVM = firstKVM
+    self.firstOwn = firstOwn
+  }
+}
+
+/// Where a guest's timer vector is known from (`enum kt_vector_source`).
+public enum VectorSource: UInt8, Sendable {
+  /// Read from the local APIC.
+  case read = 1
+  /// The guest was seen to write it.
+  case written = 2
+}
+
 /// One vCPU thread's time and exits.
 public struct VCPU: Equatable, Sendable {
   /// Serial number of the thread in this trace, from 1 on; the same tid can come twice.
@@ -99,6 +150,28 @@ public struct VCPU: Equatable, Sendable {
   public var ended = false
   /// Whether kvm_vcpu_wakeup was seen, so that HLT is divided into handling, polling and waiting.
   public var haltIsDivided = false
+  /// Which events fed it (`enum kt_feature`): a state that needs another one is merged with its neighbours.
+  public var features: UInt8 = 0
+  /// Times that it came on a CPU again.
+  public var switches: UInt64 = 0
+  /// Events on a CPU while it was off it, or the other way round: the switch between was not seen.
+  public var missedSwitches: UInt64 = 0
+  /// Host interrupts that came while another event was counted: their time is in what they interrupted.
+  public var missedInterrupts: UInt64 = 0
+  /// Sleeps of which nobody was seen to end them: their wake latency is in the waiting.
+  public var missedWakings: UInt64 = 0
+  /// What the scheduler's own `run_delay` grew by, ns; nil where it was not read.
+  public var runDelayNanoseconds: UInt64?
+  /// The vector of the guest's timer; nil: not known.
+  public var timerVector: UInt8?
+  /// Where that is from.
+  public var timerVectorSource: VectorSource?
+  /// Finished exits whose key found no row; in `states` and `accounts`, under no key.
+  public var overflowKeys: UInt64 = 0
+  /// Their time in ns.
+  public var overflowKeyNanoseconds: UInt64 = 0
+  /// KVM's own counts beside ours; nil where they were not read.
+  public var kvmCounts: KVMCounts?
 
   /// A thread with nothing observed yet.
   public init(thread: UInt32, tid: UInt32) {
@@ -125,6 +198,17 @@ public struct VCPU: Equatable, Sendable {
     overflowNanoseconds = value.overflow_ns
     ended = value.ended != 0
     haltIsDivided = value.wakeups > 0
+    features = value.features
+    switches = value.switches
+    missedSwitches = value.missed_switches
+    missedWakings = value.missed_wakings
+    missedInterrupts = value.missed_interrupts
+    // both are stored plus 1
+    if value.run_delay_ns != 0 { runDelayNanoseconds = value.run_delay_ns &- value.first_run_delay_ns }
+    timerVectorSource = VectorSource(rawValue: value.timer_source)
+    if timerVectorSource != nil, value.timer_vector != 0 { timerVector = value.timer_vector }
+    overflowKeys = value.overflow_keys
+    overflowKeyNanoseconds = value.overflow_keys_ns
   }
 
   /// How long the thread was observed, in ns.
@@ -141,6 +225,12 @@ public struct VirtualMachine: Equatable, Sendable {
   public var vmid: Int?
   /// Ordered by index, then by thread.
   public var vcpus: [VCPU] = []
+  /// By key, over all vCPUs; in the order of their exits. Empty where no keys were recorded.
+  public var keys: [KeyAccount] = []
+  /// Finished exits whose key found no room: they are in the vCPUs' accounts, under no key.
+  public var overflowKeys: UInt64 = 0
+  /// Their time in ns.
+  public var overflowKeyNanoseconds: UInt64 = 0
 
   /// A VM without vCPUs.
   public init(pid: UInt32, name: String? = nil, vmid: Int? = nil) {

@@ -40,6 +40,8 @@ public struct Replay: ~Copyable {
   private let pages: UnsafeMutablePointer<UnsafeMutablePointer<UInt32>?>
   /// Which of them are allocated.
   private var usedPages: [Int] = []
+  /// When the recorder's programs went quiet, in order. A slot's `epoch` is the number of those that it knows of.
+  private var quietTimes: [UInt64] = []
   private struct Loss {
     var startNanoseconds: UInt64 = 0
     var endNanoseconds: UInt64 = 0
@@ -54,6 +56,10 @@ public struct Replay: ~Copyable {
   /// row is counted in `overflowExits`.
   private static let maximumReasons = 2048
   private static let maximumRows = 1 << 17
+  /// Threads of one stream. Events of more are passed over and counted.
+  private static let maximumThreads = 1 << 15
+  /// Events of threads beyond these.
+  public private(set) var refusedEvents: UInt64 = 0
   private static let maximumKeys = 1 << 17
   private static let pageCount = 1 << 20
   private static let pageSize = 1 << 12
@@ -135,6 +141,7 @@ public struct Replay: ~Copyable {
       slots[number].wake_ns = event.time_ns
       return
     }
+    if Int(slots[number].epoch) != quietTimes.count { endQuiet(number, atNanoseconds: event.time_ns) }
     if !losses.isEmpty { cutByLoss(number, cpu: event.cpu) }
     cpuOfSlot[number] = event.cpu
     let slot = slots + number
@@ -186,6 +193,17 @@ public struct Replay: ~Copyable {
     for number in 0..<threadCount { cut(number, from: startNanoseconds, to: endNanoseconds) }
   }
 
+  /// The recorder's programs went quiet: each thread is unknown from then on until its next event, as in the kernel.
+  public mutating func goQuiet(atNanoseconds time: UInt64) { quietTimes.append(time) }
+
+  @inline(never) private mutating func endQuiet(_ number: Int, atNanoseconds time: UInt64) {
+    let known = Int(slots[number].epoch)
+    // of several quiet periods only the last is known to the programs: they begin with the thread's last event
+    let start = quietTimes.count - known == 1 ? quietTimes[known] : slots[number].since_ns
+    cut(number, from: start, to: time)
+    slots[number].epoch = UInt32(quietTimes.count)
+  }
+
   private mutating func cut(_ number: Int, from startNanoseconds: UInt64, to endNanoseconds: UInt64) {
     var isa: UInt8 = 0
     var reason: UInt32 = 0
@@ -222,10 +240,15 @@ public struct Replay: ~Copyable {
       let number = Int(entries[entry])
       if number != 0 {
         let known = slots[number - 1].tgid
-        if known == event.tgid || known == 0 || event.tgid == 0 { return number - 1 }
+        let isSame = known == event.tgid || known == 0 || event.tgid == 0
+        if isSame, slots[number - 1].ended == 0 { return number - 1 }
       }
     }
     guard event.kind == UInt8(KT_EXIT.rawValue) || event.kind == UInt8(KT_ENTRY.rawValue) else { return nil }
+    guard threadCount < Replay.maximumThreads else {
+      refusedEvents &+= 1
+      return nil
+    }
     return takeSlot(for: event, page: page, entry: entry)
   }
 
@@ -244,6 +267,7 @@ public struct Replay: ~Copyable {
     threadCount += 1
     slots[number].thread = UInt32(threadCount)
     kt_start(slots + number, event.time_ns, event.tid, event.tgid, features)
+    slots[number].epoch = UInt32(quietTimes.count)
     cpuOfSlot[number] = event.cpu
     entries[entry] = UInt32(threadCount)
     return number
@@ -356,37 +380,73 @@ public struct Replay: ~Copyable {
   public func ledger() -> Ledger {
     var ledger = Ledger()
     var placeOfVM: [UInt32: Int] = [:]
-    for number in 0..<threadCount {
-      // a thread that never entered or left a guest is no vCPU
-      guard slots[number].exits > 0 || slots[number].entries > 0 else { continue }
-      var vcpu = VCPU(slots + number, endNanoseconds: nil)
-      var row = slots[number].first_row
-      while row != 0 {
-        var account = ExitAccount(rows + Int(row))
-        if slots[number].in_exit != 0, account.reason == slots[number].reason, account.isa == slots[number].isa {
-          account.open = 1
-        }
-        vcpu.accounts.append(account)
-        row = rows[Int(row)].next
+    var sums = KeySums()
+    for thread in threads() {
+      let place = placeOfVM[thread.pid] ?? ledger.vms.count
+      if place == ledger.vms.count {
+        placeOfVM[thread.pid] = place
+        ledger.vms.append(VirtualMachine(pid: thread.pid))
       }
-      if slots[number].in_exit != 0,
-        !vcpu.accounts.contains(where: { $0.reason == slots[number].reason && $0.isa == slots[number].isa })
-      {
-        var account = ExitAccount(isa: slots[number].isa, reason: slots[number].reason)
-        account.open = 1
-        vcpu.accounts.append(account)
-      }
-      let pid = slots[number].tgid
-      if let place = placeOfVM[pid] {
-        ledger.vms[place].vcpus.append(vcpu)
-      } else {
-        placeOfVM[pid] = ledger.vms.count
-        var vm = VirtualMachine(pid: pid)
-        vm.vcpus.append(vcpu)
-        ledger.vms.append(vm)
-      }
+      ledger.vms[place].vcpus.append(thread.vcpu)
+      ledger.vms[place].overflowKeys &+= thread.vcpu.overflowKeys
+      ledger.vms[place].overflowKeyNanoseconds &+= thread.vcpu.overflowKeyNanoseconds
+      for row in thread.keys { sums.add(row, to: place) }
     }
+    for (place, keys) in sums.accounts() { ledger.vms[place].keys = keys }
     ledger.sort()
     return ledger
+  }
+
+  /// A thread as far as it was replayed.
+  public struct Thread {
+    /// Its process.
+    public var pid: UInt32
+    /// Its time and exits.
+    public var vcpu: VCPU
+    /// Its rows by key.
+    public var keys: [kt_key_row]
+  }
+
+  /// The threads that entered or left a guest, in the order in which they came; observed up to `endNanoseconds`, or to
+  /// each one's last event.
+  public func threads(until endNanoseconds: UInt64? = nil) -> [Thread] {
+    var threads: [Thread] = []
+    for number in 0..<threadCount where slots[number].exits > 0 || slots[number].entries > 0 {
+      var slot = slots[number]
+      if let end = endNanoseconds, slot.ended == 0, Int(slot.epoch) < quietTimes.count,
+        quietTimes[Int(slot.epoch)] < end
+      {
+        kt_move(&slot, max(quietTimes[Int(slot.epoch)], slot.since_ns), UInt8(KT_UNKNOWN.rawValue))
+      }
+      var vcpu = VCPU(&slot, endNanoseconds: slot.ended == 0 ? endNanoseconds : nil)
+      vcpu.accounts = accounts(of: slot)
+      var keys: [kt_key_row] = []
+      var key = slot.first_key
+      while key != 0 {
+        keys.append(self.keys[Int(key)])
+        key = self.keys[Int(key)].next
+      }
+      threads.append(Thread(pid: slot.tgid, vcpu: vcpu, keys: keys))
+    }
+    return threads
+  }
+
+  private func accounts(of slot: kt_slot) -> [ExitAccount] {
+    var accounts: [ExitAccount] = []
+    // an exit that kvm_exit is still to name is none yet
+    let isOpen = slot.in_exit != 0 && slot.pending == 0
+    var row = slot.first_row
+    while row != 0 {
+      var account = ExitAccount(rows + Int(row))
+      if isOpen, account.reason == slot.reason, account.isa == slot.isa { account.open = 1 }
+      accounts.append(account)
+      row = rows[Int(row)].next
+    }
+    if isOpen, !accounts.contains(where: { $0.open != 0 }) {
+      var account = ExitAccount(isa: slot.isa, reason: slot.reason)
+      account.open = 1
+      accounts.append(account)
+    }
+    return accounts
   }
 }

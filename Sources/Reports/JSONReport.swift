@@ -116,6 +116,62 @@ public struct JSONReport: Renderer {
         writer.field("of_running", section.rest.ofRunning)
       }
     }
+    if let tree = section.classes { classes(tree, to: &writer) }
+  }
+
+  private func classes(_ tree: Report.ClassTree, to writer: inout JSONWriter) {
+    writer.field("shares") { writer in
+      writer.array(tree.shares) { writer, share in
+        writer.object { writer in
+          writer.field("id", share.id)
+          writer.field("label", share.label)
+          writer.field("handled_ns", share.handledNanoseconds)
+          writer.field("of_running", share.ofRunning)
+        }
+      }
+    }
+    writer.field("classes") { writer in
+      writer.array(tree.classes) { writer, one in
+        writer.object { writer in
+          writer.field("id", one.id)
+          writer.field("label", one.label)
+          writer.field("share", one.share)
+          time(one.time, to: &writer)
+          writer.field("keys") { $0.array(one.keys) { key($1, to: &$0) } }
+        }
+      }
+    }
+    writer.field("overflow_keys") { writer in
+      writer.object { writer in
+        writer.field("exits", tree.overflowExits)
+        writer.field("total_ns", tree.overflowNanoseconds)
+      }
+    }
+  }
+
+  private func key(_ key: Report.KeyTime, to writer: inout JSONWriter) {
+    writer.object { writer in
+      writer.field("isa", UInt64(key.isa))
+      writer.field("reason", UInt64(key.number))
+      writer.field("name", key.reason)
+      writer.field("about", key.about)
+      writer.field("kind", key.kind)
+      writer.field("subject", key.subject)
+      writer.field("traits", key.traits)
+      writer.field("userspace", key.userspace)
+      time(key.time, to: &writer)
+    }
+  }
+
+  private func time(_ time: Report.ClassTime, to writer: inout JSONWriter) {
+    writer.field("exits", time.exits)
+    writer.field("per_second", time.perSecond)
+    writer.field("total_ns", time.totalNanoseconds)
+    writer.field("handled_ns", time.handledNanoseconds)
+    writer.field("handled_mean_ns", time.handledMeanNanoseconds)
+    writer.field("max_ns", time.maxNanoseconds)
+    writer.field("of_running", time.ofRunning)
+    writer.field("states_ns") { states(time.states, to: &$0) }
   }
 
   private func headline(_ headline: Report.Headline, to writer: inout JSONWriter) {

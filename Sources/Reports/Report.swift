@@ -68,6 +68,8 @@ extension Report {
     public var others: Others?
     /// Handling time that no reason above has.
     public var rest: Rest
+    /// By class and key; nil where no keys were recorded, and for single vCPUs, whose keys are kept per VM.
+    public var classes: ClassTree?
   }
 
   /// The verdict's numbers.

@@ -39,12 +39,14 @@ public struct ReportBuilder {
       let only = machines.count == 1 ? machines.first?.section.headline.variation : nil
       totals.headline.variation = only ?? variation(ledger.vcpus)
     }
+    totals.classes = classes(ledger.vms, of: totals)
     return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
   }
 
   private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
     var section = section(vm.vcpus, accounts: accounts)
     if section.headline.kind == .overhead { section.headline.variation = variation(vm.vcpus) }
+    section.classes = classes([vm], of: section)
     return Report.Machine(
       pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section, vcpus: vm.vcpus.map(thread))
   }
@@ -53,6 +55,19 @@ public struct ReportBuilder {
     // of exits by reason nothing is needed
     let variation = Variation(Blocks(evidence.timeline, vcpus: vcpus, pids: []))
     return Report.Variation(blocks: variation.blockCount, low: variation.low, high: variation.high)
+  }
+
+  private func classes(_ vms: [VirtualMachine], of section: Report.Section) -> Report.ClassTree? {
+    let headline = section.headline
+    var sums: [Key: KeyAccount] = [:]
+    for account in vms.flatMap(\.keys) { sums[account.key, default: KeyAccount(account.key)].add(account) }
+    return ClassTreeBuilder(
+      names: evidence.capture.reasonNames, spanNanoseconds: section.spanNanoseconds,
+      runningNanoseconds: headline.kind == .overhead ? headline.runningNanoseconds : 0,
+      virtNanoseconds: headline.virtNanoseconds
+    ).tree(
+      Array(sums.values), overflowExits: vms.reduce(0) { $0 &+ $1.overflowKeys },
+      overflowNanoseconds: vms.reduce(0) { $0 &+ $1.overflowKeyNanoseconds })
   }
 
   private func thread(_ vcpu: VCPU) -> Report.Thread {

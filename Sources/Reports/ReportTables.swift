@@ -12,6 +12,7 @@ struct ReportTables {
     bars(vm, words, on: &page)
     page.gap()
     reasons(vm.section, title: "", on: &page)
+    classes(vm.section, title: "", on: &page)
     guard isVerbose, vm.vcpus.count > 1 else { return }
     for vcpu in vm.vcpus {
       page.gap()
@@ -24,6 +25,50 @@ struct ReportTables {
     groups(section, title: title, on: &page)
     page.gap()
     reasons(section, title: title, on: &page)
+    classes(section, title: title, on: &page)
+  }
+
+  // MARK: Classes
+
+  /// Classes with what their exits were about, and the four shares.
+  private func classes(_ section: Report.Section, title: String, on page: inout Page) {
+    guard let tree = section.classes else { return }
+    let unit = TimeUnit(fitting: section.wallNanoseconds)
+    page.gap()
+    var table = Table(["WHAT THE EXITS WERE\(title)", "exits", "exits/s", "mean", "max", unit.rawValue, "of running"])
+    let blank = [String](repeating: "", count: 6)
+    let shown = isVerbose ? tree.classes.count : min(tree.classes.count, 10)
+    for one in tree.classes.prefix(shown) {
+      table.add(["\(one.id)  \(one.label)"] + cells(one.time, unit))
+      // a class's only key, of which there is no more to say than the class does, is no line of its own
+      let keys = one.keys.prefix(isVerbose ? one.keys.count : one.shortCount)
+      for key in keys where isVerbose || one.keys.count > 1 || !key.about.isEmpty {
+        table.add(["  \(style.name(key.reason)) \(key.about)"] + cells(key.time, unit))
+      }
+      if !isVerbose, one.shortCount < one.keys.count {
+        table.add(["  and \(one.keys.count - one.shortCount) more; -v shows all"] + blank)
+      }
+    }
+    if shown < tree.classes.count { table.add(["and \(tree.classes.count - shown) more classes; -v shows all"] + blank) }
+    if tree.overflowExits > 0 {
+      table.add([
+        "in no class: too many keys", count(tree.overflowExits), "–", "–", "–",
+        unit.cell(nanoseconds: tree.overflowNanoseconds), "–",
+      ])
+    }
+    page.table(table.lines())
+    let shares = tree.shares.filter { $0.id != "rest" || $0.handledNanoseconds > 0 }.map {
+      "\($0.label) \($0.ofRunning.map(percentage) ?? duration(nanoseconds: $0.handledNanoseconds))"
+    }
+    page.text("Of running time: \(shares.joined(separator: ", ")).")
+  }
+
+  private func cells(_ time: Report.ClassTime, _ unit: TimeUnit) -> [String] {
+    [
+      count(time.exits), cell(time.perSecond, rate), cell(time.handledMeanNanoseconds) { duration(nanoseconds: $0) },
+      duration(nanoseconds: time.maxNanoseconds), unit.cell(nanoseconds: time.handledNanoseconds),
+      cell(time.ofRunning, percentage),
+    ]
   }
 
   private func groups(_ section: Report.Section, title: String, on page: inout Page) {

@@ -94,13 +94,7 @@ struct AccountTable: ~Copyable {
     row.pointee.finished &+= 1
     row.pointee.total_ns &+= total
     let states = kt_row_mutable_state_ns(row)!
-    states[Int(KT_KERNEL.rawValue)] &+= record.kernel_ns
-    states[Int(KT_QEMU.rawValue)] &+= record.qemu_ns
-    states[Int(KT_HALT_POLL.rawValue)] &+= record.halt_poll_ns
-    states[Int(KT_HALT_WAIT.rawValue)] &+= record.halt_wait_ns
-    // what the record does not divide (a later version's states) is unknown
-    let divided = record.kernel_ns &+ record.qemu_ns &+ record.halt_poll_ns &+ record.halt_wait_ns
-    if total > divided { states[Int(KT_UNKNOWN.rawValue)] &+= total &- divided }
+    record.add(to: states)
     kt_row_mutable_buckets(row)![Int(kt_bucket(total))] &+= 1
   }
 
@@ -180,5 +174,23 @@ struct AccountTable: ~Copyable {
     old.deallocate()
     capacity *= 2
     return larger
+  }
+}
+
+extension kt_exit_record {
+  /// Adds its time, state by state; what it does not divide (a later version's states) is unknown.
+  @inline(__always) func add(to states: UnsafeMutablePointer<UInt64>) {
+    states[Int(KT_KERNEL.rawValue)] &+= kernel_ns
+    states[Int(KT_QEMU.rawValue)] &+= qemu_ns
+    states[Int(KT_HALT_POLL.rawValue)] &+= halt_poll_ns
+    states[Int(KT_HALT_WAIT.rawValue)] &+= halt_wait_ns
+    states[Int(KT_HOST_INTERRUPT.rawValue)] &+= host_interrupt_ns
+    states[Int(KT_QEMU_BLOCKED.rawValue)] &+= qemu_blocked_ns
+    states[Int(KT_KERNEL_BLOCKED.rawValue)] &+= kernel_blocked_ns
+    states[Int(KT_WAKE_LATENCY.rawValue)] &+= wake_latency_ns
+    states[Int(KT_PREEMPTED.rawValue)] &+= preempted_ns
+    states[Int(KT_STOPPED.rawValue)] &+= stopped_ns
+    let divided = divided
+    if total_ns > divided { states[Int(KT_UNKNOWN.rawValue)] &+= total_ns &- divided }
   }
 }

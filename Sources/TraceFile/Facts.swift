@@ -1,3 +1,6 @@
+import Attribution
+import CKvmtax
+
 /// What a block is a list of. In the file each entry stands behind its length, so that a later version can add fields at
 /// its end: a reader ignores what it does not know, and takes 0 and "" for what is not there.
 protocol Entry {
@@ -25,7 +28,7 @@ public struct CaptureFact: Equatable, Sendable, Entry {
     public static let cpuModel = "cpu_model"
     /// How the programs were attached: "tp_btf", "tp".
     public static let attach = "attach"
-    /// What was recorded, words separated by commas.
+    /// What was recorded: the words of `RecordedFeature`.
     public static let features = "features"
     /// The interval between snapshots at the start, ns.
     public static let intervalNanoseconds = "interval_ns"
@@ -315,6 +318,68 @@ public struct TraceNote: Equatable, Sendable, Entry {
   }
 }
 
+/// What KVM itself had counted for a vCPU, at the first look at it and at the last, with what we had counted at the same
+/// moments. A later entry of the same thread replaces an earlier one.
+public struct TracedLooks: Equatable, Sendable, Entry {
+  /// `kt_slot.thread`.
+  public var thread: UInt32
+  /// First values and differences.
+  public var counts: KVMCounts
+
+  /// One thread's.
+  public init(thread: UInt32, counts: KVMCounts) {
+    self.thread = thread
+    self.counts = counts
+  }
+
+  /// What the programs saw; nil where they did not look, or where KVM's statistics cannot be read.
+  public init?(_ looks: kt_looks) {
+    guard looks.thread != 0, looks.last_own.exits != 0 || looks.last_stat.exits != 0 else { return nil }
+    thread = looks.thread
+    counts = KVMCounts(
+      kvm: ExitKindCounts(looks.last_stat, since: looks.first_stat),
+      own: ExitKindCounts(looks.last_own, since: looks.first_own), firstKVM: ExitKindCounts(looks.first_stat),
+      firstOwn: ExitKindCounts(looks.first_own))
+  }
+
+  static var type: BlockType { .looks }
+
+  private static let kinds: [WritableKeyPath<ExitKindCounts, UInt64> & Sendable] = [
+    \.exits, \.halts, \.interrupts, \.windows, \.ports,
+  ]
+
+  func write(to bytes: inout ByteWriter) {
+    bytes.append(UInt64(thread))
+    for kind in TracedLooks.kinds {
+      bytes.append(counts.firstKVM[keyPath: kind])
+      bytes.append(counts.firstOwn[keyPath: kind])
+      bytes.append(counts.kvm[keyPath: kind])
+      bytes.append(counts.own[keyPath: kind])
+    }
+  }
+
+  init(reading entry: inout ByteReader) {
+    thread = entry.number32()
+    let none = ExitKindCounts(exits: 0, halts: 0, interrupts: 0, windows: 0, ports: 0)
+    counts = KVMCounts(kvm: none, own: none, firstKVM: none, firstOwn: none)
+    for kind in TracedLooks.kinds {
+      counts.firstKVM[keyPath: kind] = entry.number()
+      counts.firstOwn[keyPath: kind] = entry.number()
+      counts.kvm[keyPath: kind] = entry.number()
+      counts.own[keyPath: kind] = entry.number()
+    }
+  }
+}
+
+extension ExitKindCounts {
+  fileprivate init(_ counts: kt_counts, since first: kt_counts = kt_counts()) {
+    self.init(
+      exits: counts.exits &- first.exits, halts: counts.halts &- first.halts,
+      interrupts: counts.interrupts &- first.interrupts, windows: counts.windows &- first.windows,
+      ports: counts.ports &- first.ports)
+  }
+}
+
 /// The orderly end of a recording.
 public struct TraceEnd: Equatable, Sendable, Entry {
   /// When.
@@ -323,11 +388,11 @@ public struct TraceEnd: Equatable, Sendable, Entry {
   public var reason: String
   /// kvm_exit events that were counted.
   public var exits: UInt64
-  /// Exit records that were written.
+  /// Exit or event records that were written.
   public var records: UInt64
   /// Snapshots that were written.
   public var snapshots: UInt64
-  /// Exit records that were lost.
+  /// Exit or event records that were lost.
   public var lostRecords: UInt64
 
   /// The totals at the end.

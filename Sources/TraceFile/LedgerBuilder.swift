@@ -24,8 +24,13 @@ struct LedgerBuilder {
   private var partialExits: UInt64 = 0
   private var finishedExits: UInt64 = 0
   private var recordedExits: UInt64 = 0
+  /// Rows of keys, each under the serial of one of its VM's threads, and exits without such a row.
+  private var keys: [kt_key_row] = []
+  private var keyOverflow: [UInt32: KeyTable.Overflow] = [:]
+  private let looks: [UInt32: KVMCounts]
 
-  init(quietGaps: [TraceGap], endNanoseconds: UInt64) {
+  init(quietGaps: [TraceGap], endNanoseconds: UInt64, looks: [TracedLooks] = []) {
+    self.looks = Dictionary(looks.map { ($0.thread, $0.counts) }) { $1 }
     self.quietGaps = quietGaps.map(\.fromNanoseconds).sorted()
     self.endNanoseconds = endNanoseconds
   }
@@ -75,6 +80,21 @@ struct LedgerBuilder {
     }
   }
 
+  /// Takes the keys, whatever the accounts come from.
+  mutating func take(_ table: borrowing KeyTable) {
+    keys += UnsafeBufferPointer(start: table.rows, count: table.count)
+    keyOverflow.merge(table.overflow) { $1 }
+  }
+
+  /// Threads that the machine was fed anew, under the serials of the recording.
+  mutating func build(_ threads: [Replay.Thread]) {
+    for thread in threads {
+      var vcpu = thread.vcpu
+      vcpu.accounts.sort { ($0.isa, $0.reason) < ($1.isa, $1.reason) }
+      vcpus.append((thread.pid, vcpu))
+    }
+  }
+
   /// Names VMs and vCPUs, and puts them into their order.
   mutating func name(processes: [TracedProcess], threads: [TracedThread]) {
     if unbalanced > 0 {
@@ -82,8 +102,10 @@ struct LedgerBuilder {
     }
     var known: [UInt32: TracedThread] = [:]
     for thread in threads { known[thread.thread] = thread }
+    var vmOfThread: [UInt32: Int] = [:]
     for (pid, vcpu) in vcpus {
       var vcpu = vcpu
+      vcpu.kvmCounts = looks[vcpu.thread]
       var process = Process(pid: pid, startNanoseconds: 0)
       if let thread = known[vcpu.thread] {
         vcpu.name = thread.comm.isEmpty ? nil : thread.comm
@@ -92,15 +114,17 @@ struct LedgerBuilder {
         if pid == 0 { process.pid = thread.tgid }
         process.startNanoseconds = thread.processStartNanoseconds
       }
-      if let index = vmIndex[process] {
-        ledger.vms[index].vcpus.append(vcpu)
-      } else {
-        vmIndex[process] = ledger.vms.count
-        var vm = VirtualMachine(pid: process.pid)
-        vm.vcpus.append(vcpu)
-        ledger.vms.append(vm)
+      let index = vmIndex[process] ?? ledger.vms.count
+      if index == ledger.vms.count {
+        vmIndex[process] = index
+        ledger.vms.append(VirtualMachine(pid: process.pid))
       }
+      vmOfThread[vcpu.thread] = index
+      ledger.vms[index].vcpus.append(vcpu)
+      ledger.vms[index].overflowKeys &+= vcpu.overflowKeys
+      ledger.vms[index].overflowKeyNanoseconds &+= vcpu.overflowKeyNanoseconds
     }
+    fileKeys(vmOfThread, known)
     for process in processes {
       // threads whose process's start is not known have the name that came last
       for start in Set([process.startNanoseconds, 0]) {
@@ -110,6 +134,40 @@ struct LedgerBuilder {
       }
     }
     ledger.sort()
+  }
+
+  /// Sums the keys of each VM's threads.
+  private mutating func fileKeys(_ vmOfThread: [UInt32: Int], _ known: [UInt32: TracedThread]) {
+    func vm(of thread: UInt32) -> Int? {
+      if let vm = vmOfThread[thread] { return vm }
+      // of a thread that is in no readable snapshot the names may still tell the process
+      guard let thread = known[thread] else { return nil }
+      return vmIndex[Process(pid: thread.tgid, startNanoseconds: thread.processStartNanoseconds)]
+    }
+    var sums = KeySums()
+    var unfiled: UInt64 = 0
+    for row in keys {
+      if let vm = vm(of: row.thread) { sums.add(row, to: vm) } else { unfiled &+= 1 }
+    }
+    for (vm, accounts) in sums.accounts() { ledger.vms[vm].keys = accounts }
+    for (thread, overflow) in keyOverflow {
+      guard let vm = vm(of: thread) else { continue }
+      ledger.vms[vm].overflowKeys &+= overflow.exits
+      ledger.vms[vm].overflowKeyNanoseconds &+= overflow.nanoseconds
+    }
+    if unfiled > 0 { notes.append("\(grouped(unfiled)) keys belong to VMs that the file does not name") }
+    noteCoverage()
+  }
+
+  /// Keys are written less often than accounts: a recording that was cut has fewer of their exits.
+  private mutating func noteCoverage() {
+    var (finished, covered): (UInt64, UInt64) = (0, 0)
+    for vm in ledger.vms where !vm.keys.isEmpty {
+      covered &+= vm.keys.reduce(vm.overflowKeys) { $0 &+ $1.finished }
+      for vcpu in vm.vcpus { finished &+= vcpu.accounts.reduce(vcpu.overflowExits) { $0 &+ $1.finished } }
+    }
+    guard covered < finished else { return }
+    notes.append("keys cover \(grouped(covered)) of the \(grouped(finished)) finished exits of their VMs")
   }
 
   // MARK: One thread
@@ -140,7 +198,7 @@ struct LedgerBuilder {
     balance(&slot)
     // a thread that never entered or left a guest is no vCPU
     guard slot.exits > 0 || slot.entries > 0 || !accounts.isEmpty else { return }
-    if slot.in_exit != 0 {
+    if SnapshotFormat.isOpen(slot) {
       let open = ExitAccount(isa: slot.isa, reason: slot.reason)
       accounts[index(of: open, in: &accounts)].open = 1
     }

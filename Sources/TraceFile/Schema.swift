@@ -13,7 +13,7 @@ public struct RecordSchema: Equatable, Sendable {
     public var offset: Int
     /// Bytes: 1, 2, 4 or 8.
     public var size: Int
-    /// "ns", "id", "number".
+    /// "ns", "id", "number", "bits", "bytes", "address".
     public var unit: String
 
     /// Describes one field.
@@ -25,7 +25,7 @@ public struct RecordSchema: Equatable, Sendable {
     }
   }
 
-  /// What the records are: "exit".
+  /// What the records are: "exit", "event".
   public var name: String
   /// Bytes of one record.
   public var recordSize: Int
@@ -70,86 +70,145 @@ public struct RecordSchema: Equatable, Sendable {
     }
   }
 
+  /// A field of a C structure, which has to be a number.
+  private static func field<Record, Value: FixedWidthInteger>(
+    _ name: String, _ path: KeyPath<Record, Value>, _ unit: String
+  ) -> Field {
+    Field(name: name, offset: MemoryLayout<Record>.offset(of: path) ?? 0, size: MemoryLayout<Value>.size, unit: unit)
+  }
+
   /// The schema of `kt_exit_record` as this version has it.
   public static let exit: RecordSchema = {
-    typealias Record = kt_exit_record
-    func field<Value>(_ name: String, _ path: KeyPath<Record, Value>, _ unit: String) -> Field {
-      Field(
-        name: name, offset: MemoryLayout<Record>.offset(of: path) ?? 0, size: MemoryLayout<Value>.size, unit: unit)
-    }
+    func field<Value: FixedWidthInteger>(
+      _ name: String, _ path: KeyPath<kt_exit_record, Value>, _ unit: String
+    ) -> Field { RecordSchema.field(name, path, unit) }
     return RecordSchema(
-      name: "exit", recordSize: MemoryLayout<Record>.size,
+      name: "exit", recordSize: MemoryLayout<kt_exit_record>.size,
       fields: [
         field("start_ns", \.start_ns, "ns"), field("total_ns", \.total_ns, "ns"),
         field("kernel_ns", \.kernel_ns, "ns"), field("qemu_ns", \.qemu_ns, "ns"),
         field("halt_poll_ns", \.halt_poll_ns, "ns"), field("halt_wait_ns", \.halt_wait_ns, "ns"),
-        field("thread", \.thread, "id"), field("reason", \.reason, "number"), field("cpu", \.cpu, "number"),
-        field("isa", \.isa, "number"),
+        field("host_interrupt_ns", \.host_interrupt_ns, "ns"), field("qemu_blocked_ns", \.qemu_blocked_ns, "ns"),
+        field("kernel_blocked_ns", \.kernel_blocked_ns, "ns"), field("wake_latency_ns", \.wake_latency_ns, "ns"),
+        field("preempted_ns", \.preempted_ns, "ns"), field("stopped_ns", \.stopped_ns, "ns"),
+        field("subject", \.subject, "number"), field("thread", \.thread, "id"), field("reason", \.reason, "number"),
+        field("traits", \.traits, "bits"), field("cpu", \.cpu, "number"), field("isa", \.isa, "number"),
+        field("key_kind", \.key_kind, "number"), field("size", \.size, "bytes"),
+        field("userspace", \.userspace, "number"),
       ])
   }()
 
   static let exitId = exit.id
+
+  /// The schema of `kt_event` as this version has it.
+  public static let event: RecordSchema = {
+    func field<Value: FixedWidthInteger>(_ name: String, _ path: KeyPath<kt_event, Value>, _ unit: String) -> Field {
+      RecordSchema.field(name, path, unit)
+    }
+    return RecordSchema(
+      name: "event", recordSize: MemoryLayout<kt_event>.size,
+      fields: [
+        field("time_ns", \.time_ns, "ns"), field("arg", \.arg, "number"), field("arg2", \.arg2, "number"),
+        field("rip", \.rip, "address"), field("run_delay_ns", \.run_delay_ns, "ns"), field("tid", \.tid, "id"),
+        field("tgid", \.tgid, "id"), field("reason", \.reason, "number"), field("extra", \.extra, "number"),
+        field("cpu", \.cpu, "number"), field("vcpu", \.vcpu, "number"), field("kind", \.kind, "number"),
+        field("isa", \.isa, "number"),
+      ])
+  }()
+
+  static let eventId = event.id
 }
 
-/// Reads exit records of any schema: by name, with defaults for what is missing.
-struct ExitRecordDecoder {
-  private struct Source {
-    var offset = 0
-    var size = 0
+/// A record that a file holds as it is in memory, and what it is where a file does not say.
+protocol TraceRecord {
+  static var schema: RecordSchema { get }
+  static var schemaId: UInt64 { get }
+  /// The fields that every version had: a file that lacks one of them has to be said to.
+  static var expectedFields: Set<String> { get }
+  /// What fields are that a file does not have.
+  static var blank: Self { get }
+  /// Settles what a file's schema leaves open.
+  mutating func complete(without missing: Set<String>)
+}
 
-    init(_ schema: RecordSchema, _ name: String, _ unit: String) {
-      // a field whose unit changed is another field
-      guard let field = schema.fields.first(where: { $0.name == name && $0.unit == unit }) else { return }
-      offset = field.offset
-      size = field.size
-    }
+extension kt_exit_record: TraceRecord {
+  static var schema: RecordSchema { .exit }
+  static var schemaId: UInt64 { RecordSchema.exitId }
+  static let expectedFields: Set<String> = [
+    "start_ns", "total_ns", "kernel_ns", "qemu_ns", "halt_poll_ns", "halt_wait_ns", "thread", "reason", "cpu", "isa",
+  ]
+  static let blank: kt_exit_record = {
+    var record = kt_exit_record()
+    record.subject = .max  // KT_NO_SUBJECT
+    return record
+  }()
 
-    func value(_ record: UnsafeRawBufferPointer) -> UInt64 {
-      switch size {
-      case 1: UInt64(record[offset])
-      case 2: UInt64(record.little(offset, as: UInt16.self))
-      case 4: UInt64(record.little(offset, as: UInt32.self))
-      case 8: record.little(offset, as: UInt64.self)
-      default: 0
-      }
-    }
+  mutating func complete(without missing: Set<String>) { if missing.contains("total_ns") { total_ns = divided } }
+
+  /// The sum of the states.
+  var divided: UInt64 {
+    let inKVM = kernel_ns &+ kernel_blocked_ns &+ halt_poll_ns &+ halt_wait_ns
+    return inKVM &+ qemu_ns &+ qemu_blocked_ns &+ host_interrupt_ns &+ wake_latency_ns &+ preempted_ns &+ stopped_ns
+  }
+}
+
+extension kt_event: TraceRecord {
+  static var schema: RecordSchema { .event }
+  static var schemaId: UInt64 { RecordSchema.eventId }
+  static let expectedFields = Set(RecordSchema.event.fields.map(\.name))
+  static let blank: kt_event = {
+    var event = kt_event()
+    event.vcpu = UInt16(KT_NO_VCPU)
+    return event
+  }()
+
+  mutating func complete(without missing: Set<String>) {}
+}
+
+/// Reads records of any schema: by name, with defaults for what is missing.
+struct RecordDecoder<Record: TraceRecord> {
+  private struct Move {
+    var from: RecordSchema.Field
+    var to: RecordSchema.Field
   }
 
   let recordSize: Int
-  /// Fields of today's record that the schema lacks; they read as 0, `total_ns` as the sum of its parts.
-  let missing: [String]
-  private let start, total, kernel, qemu, haltPoll, haltWait, thread, reason, cpu, isa: Source
+  /// Today's fields that the schema lacks.
+  let missing: Set<String>
+  private let moves: [Move]
 
   init(_ schema: RecordSchema) {
     recordSize = schema.recordSize
-    missing = RecordSchema.exit.fields.filter { Source(schema, $0.name, $0.unit).size == 0 }.map(\.name)
-    start = Source(schema, "start_ns", "ns")
-    total = Source(schema, "total_ns", "ns")
-    kernel = Source(schema, "kernel_ns", "ns")
-    qemu = Source(schema, "qemu_ns", "ns")
-    haltPoll = Source(schema, "halt_poll_ns", "ns")
-    haltWait = Source(schema, "halt_wait_ns", "ns")
-    thread = Source(schema, "thread", "id")
-    reason = Source(schema, "reason", "number")
-    cpu = Source(schema, "cpu", "number")
-    isa = Source(schema, "isa", "number")
+    // a field whose unit changed is another field
+    moves = Record.schema.fields.compactMap { own in
+      schema.fields.first { $0.name == own.name && $0.unit == own.unit }.map { Move(from: $0, to: own) }
+    }
+    missing = Set(Record.schema.fields.map(\.name)).subtracting(moves.map(\.to.name))
+  }
+
+  /// Fields that every version had and this schema lacks, in their order.
+  var missingExpected: [String] {
+    Record.schema.fields.map(\.name).filter { missing.contains($0) && Record.expectedFields.contains($0) }
   }
 
   /// The record in `bytes`, which hold at least `recordSize` bytes.
-  func decode(_ bytes: UnsafeRawBufferPointer) -> kt_exit_record {
-    var record = kt_exit_record()
-    record.start_ns = start.value(bytes)
-    record.kernel_ns = kernel.value(bytes)
-    record.qemu_ns = qemu.value(bytes)
-    record.halt_poll_ns = haltPoll.value(bytes)
-    record.halt_wait_ns = haltWait.value(bytes)
-    record.total_ns =
-      total.size > 0
-      ? total.value(bytes) : record.kernel_ns &+ record.qemu_ns &+ record.halt_poll_ns &+ record.halt_wait_ns
-    record.thread = UInt32(truncatingIfNeeded: thread.value(bytes))
-    record.reason = UInt32(truncatingIfNeeded: reason.value(bytes))
-    record.cpu = UInt16(truncatingIfNeeded: cpu.value(bytes))
-    record.isa = UInt8(truncatingIfNeeded: isa.value(bytes))
+  func decode(_ bytes: UnsafeRawBufferPointer) -> Record {
+    var record = Record.blank
+    withUnsafeMutableBytes(of: &record) { record in
+      for move in moves {
+        let value: UInt64 =
+          switch move.from.size {
+          case 1: UInt64(bytes[move.from.offset])
+          case 2: UInt64(bytes.little(move.from.offset, as: UInt16.self))
+          case 4: UInt64(bytes.little(move.from.offset, as: UInt32.self))
+          default: bytes.little(move.from.offset, as: UInt64.self)
+          }
+        for byte in 0..<move.to.size {
+          record[move.to.offset &+ byte] = UInt8(truncatingIfNeeded: value >> UInt64(8 &* byte))
+        }
+      }
+    }
+    record.complete(without: missing)
     return record
   }
 }

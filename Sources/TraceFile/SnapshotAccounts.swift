@@ -6,6 +6,8 @@ import CKvmtax
 struct SnapshotAccounts: ~Copyable {
   /// A slot's `epoch` holds the number of holes before its last entry, its `sequence` is 1 once it was in a snapshot.
   private(set) var table = AccountTable()
+  /// The VMs' keys, each VM under the serial of one of its threads.
+  private(set) var keys = KeyTable()
   /// For each hole, the moment of the last whole snapshot before it; nil: there was none.
   private(set) var holes: [UInt64?] = []
   /// What each whole snapshot had more than the one before.
@@ -27,6 +29,10 @@ struct SnapshotAccounts: ~Copyable {
       switch entry {
       case .thread: takeThread(cursor.slot)
       case .row(let hasHistogram): table.take(cursor.row, hasHistogram: hasHistogram)
+      case .key(isOverflow: false): keys.take(cursor.key)
+      case .key(isOverflow: true):
+        let key = cursor.key
+        keys.takeOverflow(thread: key.thread, exits: key.finished, nanoseconds: key.total_ns)
       }
     }
     unreadable &+= UInt64(cursor.unreadable)

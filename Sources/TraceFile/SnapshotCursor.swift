@@ -23,6 +23,9 @@ public struct SnapshotCursor: ~Copyable {
     case thread
     /// A row, in `row`; its buckets are all 0 when it comes without its histogram.
     case row(hasHistogram: Bool)
+    /// A key of a VM, in `key`, whose `thread` is any one of the VM's. `isOverflow`: of no key, but of all exits of the
+    /// VM whose keys found no room.
+    case key(isOverflow: Bool)
   }
 
   private var reader: ByteReader
@@ -30,6 +33,8 @@ public struct SnapshotCursor: ~Copyable {
   public let head: SnapshotHead
   /// The thread decoded last; what a trace does not keep (sequence, first_row, comm) is 0.
   public private(set) var slot = kt_slot()
+  /// The key decoded last.
+  public private(set) var key = kt_key_row()
   private let rowStorage: UnsafeMutablePointer<kt_row>
   private var rowHasBuckets = false
   private var previousThread: UInt64 = 0
@@ -58,7 +63,7 @@ public struct SnapshotCursor: ~Copyable {
   /// The row decoded last.
   public var row: UnsafePointer<kt_row> { UnsafePointer(rowStorage) }
 
-  /// The next thread or row; nil at the end. Entries of other kinds are passed over.
+  /// The next thread, row or key; nil at the end. Entries of other kinds are passed over.
   public mutating func next() -> Entry? {
     while !reader.isAtEnd {
       var entry = reader.entry()
@@ -74,6 +79,9 @@ public struct SnapshotCursor: ~Copyable {
         unreadable &+= 1
       } else if kind == SnapshotFormat.rowKind {
         if let hasHistogram = decodeRow(&entry, serial) { return .row(hasHistogram: hasHistogram) }
+        unreadable &+= 1
+      } else if kind == SnapshotFormat.keyKind {
+        if let isOverflow = decodeKey(&entry, serial) { return .key(isOverflow: isOverflow) }
         unreadable &+= 1
       }
     }
@@ -122,8 +130,55 @@ public struct SnapshotCursor: ~Copyable {
       SnapshotCursor.readStates(&entry, mask, into: kt_slot_mutable_state_ns($0))
     }
     slot.first_ns = slot.since_ns &- sum &+ UInt64(bitPattern: laterFirst)
+    SnapshotCursor.readLater(&entry, fields, into: &slot)
     self.slot = slot
     return !entry.isShort
+  }
+
+  /// The fields that stand behind the states.
+  private static func readLater(_ entry: inout ByteReader, _ fields: UInt64, into slot: inout kt_slot) {
+    typealias Field = SnapshotFormat.ThreadField
+    if fields & Field.switches != 0 { slot.switches = entry.number() }
+    if fields & Field.missedSwitches != 0 { slot.missed_switches = entry.number() }
+    if fields & Field.missedWakings != 0 { slot.missed_wakings = entry.number() }
+    if fields & Field.runDelay != 0 {
+      slot.first_run_delay_ns = entry.number()
+      slot.run_delay_ns = entry.number(from: slot.first_run_delay_ns)
+    }
+    if fields & Field.timerVector != 0 {
+      slot.timer_vector = UInt8(truncatingIfNeeded: entry.number())
+      slot.timer_source = UInt8(truncatingIfNeeded: entry.number())
+    }
+    if fields & Field.overflowKeys != 0 {
+      slot.overflow_keys = entry.number()
+      slot.overflow_keys_ns = entry.number()
+    }
+    if fields & Field.missedInterrupts != 0 { slot.missed_interrupts = entry.number() }
+  }
+
+  /// Whether it is the overflow; nil when the entry is too short.
+  private mutating func decodeKey(_ entry: inout ByteReader, _ thread: UInt32) -> Bool? {
+    typealias Field = SnapshotFormat.KeyField
+    let fields = entry.number()
+    let mask = entry.number()
+    var row = kt_key_row()
+    row.thread = thread
+    row.key.isa = UInt8(truncatingIfNeeded: entry.number())
+    row.key.reason = entry.number32()
+    row.key.kind = UInt8(truncatingIfNeeded: entry.number())
+    row.key.traits = entry.number32()
+    row.finished = entry.number()
+    row.max_ns = entry.number()
+    row.key.subject = fields & Field.subject != 0 ? entry.number() : .max
+    if fields & Field.size != 0 { row.key.size = UInt8(truncatingIfNeeded: entry.number()) }
+    if fields & Field.userspace != 0 { row.key.userspace = UInt8(truncatingIfNeeded: entry.number()) }
+    let total = fields & Field.total != 0 ? entry.number() : nil
+    let sum = withUnsafeMutablePointer(to: &row) {
+      SnapshotCursor.readStates(&entry, mask, into: kt_key_row_mutable_state_ns($0))
+    }
+    row.total_ns = total ?? sum
+    key = row
+    return entry.isShort ? nil : fields & Field.overflow != 0
   }
 
   /// Whether the row came with its histogram; nil when the entry is too short.

@@ -1,17 +1,20 @@
 import Attribution
 import CKvmtax
 
-/// Builds snapshots: absolute totals of the threads and rows that changed since they were last written.
+/// Builds snapshots: absolute totals of the threads and rows that changed since they were last written, and of the VMs'
+/// keys.
 ///
-/// For each snapshot: `begin`, then for every slot `add(slot)` followed by `add(row)` for each of its rows, then `write`.
-/// The caller passes copies and the numbers that slots and rows have in its tables; a number may later be given to
-/// another thread. Nothing is looked up: memory is 16 bytes per slot and 24 per row.
+/// For each snapshot: `begin`, then for every slot `add(slot)`, followed, where that says so, by `add(row)` for each of
+/// its rows, and, if `wantsKeys` or the thread has ended, by `add(key:)` for each of its key rows; then `write`. The
+/// caller passes copies and the numbers that slots and rows have in its tables; a number may later be given to another
+/// thread, once what its last one held has been written. Nothing is looked up but the key of a new key row: memory is 32
+/// bytes per slot, 24 per row, 168 per key row, and about 300 per key of a VM.
 public struct SnapshotEncoder: ~Copyable {
   /// How much a snapshot holds.
   public enum Detail: Sendable {
-    /// Threads and rows that changed; rows without their histograms, unless the thread ended.
+    /// Threads and rows that changed; rows without their histograms, unless the thread ended; keys of VMs that ended.
     case changes
-    /// Also the histogram of each row that changed since its histogram was last written.
+    /// Also the histogram of each row that changed since its histogram was last written, and the keys that changed.
     case histograms
     /// Everything, changed or not: the last snapshot of a recording, so that no block lost before it costs totals.
     case complete
@@ -20,6 +23,9 @@ public struct SnapshotEncoder: ~Copyable {
   private struct WrittenThread {
     var thread: UInt32 = 0
     var changes: UInt64 = 0
+    /// Its VM among `keys`.
+    var vm = 0
+    var hasEnded = false
   }
 
   private struct WrittenRow {
@@ -30,6 +36,9 @@ public struct SnapshotEncoder: ~Copyable {
 
   private var threads: [WrittenThread]
   private var rows: [WrittenRow]
+  private var keys = KeyTotals()
+  /// The VM of the thread added last.
+  private var currentVM = 0
   private var parts: [ByteWriter] = []
   private var part = ByteWriter()
   private var entry = ByteWriter()
@@ -43,6 +52,8 @@ public struct SnapshotEncoder: ~Copyable {
   public private(set) var threadCount = 0
   /// Rows in the snapshot that was begun last.
   public private(set) var rowCount = 0
+  /// Keys of VMs in the snapshot that was written last.
+  public private(set) var keyCount = 0
 
   /// A part that grows beyond this is continued in another block.
   static let partLimit = 192 << 10
@@ -73,10 +84,20 @@ public struct SnapshotEncoder: ~Copyable {
     }
     // each of the three only grows
     let changes = value.steps &+ value.missed &+ (value.ended != 0 ? 1 : 0)
-    let written = threads[number]
-    let isChanged = written.thread != value.thread || written.changes != changes
+    if threads[number].thread != value.thread {
+      // the one before it ended unseen
+      if threads[number].thread != 0, !threads[number].hasEnded { keys.end(vm: threads[number].vm) }
+      threads[number] = WrittenThread(
+        thread: value.thread, changes: changes &+ 1, vm: keys.begin(thread: value.thread, tgid: value.tgid))
+    }
+    currentVM = threads[number].vm
+    if value.ended != 0, !threads[number].hasEnded {
+      threads[number].hasEnded = true
+      keys.end(vm: currentVM)
+    }
+    let isChanged = threads[number].changes != changes
     guard isChanged || detail == .complete else { return detail == .histograms }
-    threads[number] = WrittenThread(thread: value.thread, changes: changes)
+    threads[number].changes = changes
     encode(slot)
     finishEntry(of: value.thread)
     threadCount += 1
@@ -103,9 +124,19 @@ public struct SnapshotEncoder: ~Copyable {
     rowCount += 1
   }
 
+  /// Whether this snapshot holds keys: if not, only those of threads that have ended need to be added.
+  public var wantsKeys: Bool { detail != .changes }
+
+  /// Adds a key row of the thread added last; it goes into the sums of the thread's VM.
+  public mutating func add(key: UnsafePointer<kt_key_row>, number: Int) {
+    guard key.pointee.thread != 0, number >= 0 else { return }
+    keys.add(key, number: number, vm: currentVM)
+  }
+
   /// Appends the snapshot, in blocks of at most 256 KiB. When it fails, the next snapshot holds everything that is added
   /// again. `usingReserve`: it may use the writer's reserve but for what the last notes and the end need.
   public mutating func write(to writer: inout TraceWriter, usingReserve: Bool = false) throws(TraceWriteError) {
+    encodeKeys()
     parts.append(part)
     for (index, entries) in parts.enumerated() {
       var head = ByteWriter()
@@ -128,12 +159,15 @@ public struct SnapshotEncoder: ~Copyable {
     }
     parts.removeAll()
     number &+= 1
+    keys.dropEnded()
     writer.snapshotsWritten &+= 1
   }
 
   /// Takes everything as not written yet.
   public mutating func forget() {
-    for index in threads.indices { threads[index] = WrittenThread() }
+    // whom a number belongs to stays known: the VMs' threads are counted
+    for index in threads.indices { threads[index].changes = .max }
+    keys.markChanged()
     for index in rows.indices { rows[index] = WrittenRow() }
     parts.removeAll()
   }
@@ -171,6 +205,28 @@ public struct SnapshotEncoder: ~Copyable {
     entry.append(value.exits)
     appendOptional(fields, of: value, first: value.since_ns &- SnapshotFormat.sum(states))
     appendStates(states, mask)
+    appendLater(fields, of: value)
+  }
+
+  /// The fields that stand behind the states.
+  private mutating func appendLater(_ fields: UInt64, of value: kt_slot) {
+    typealias Field = SnapshotFormat.ThreadField
+    if fields & Field.switches != 0 { entry.append(value.switches) }
+    if fields & Field.missedSwitches != 0 { entry.append(value.missed_switches) }
+    if fields & Field.missedWakings != 0 { entry.append(value.missed_wakings) }
+    if fields & Field.runDelay != 0 {
+      entry.append(value.first_run_delay_ns)
+      entry.append(from: value.first_run_delay_ns, to: value.run_delay_ns)
+    }
+    if fields & Field.timerVector != 0 {
+      entry.append(UInt64(value.timer_vector))
+      entry.append(UInt64(value.timer_source))
+    }
+    if fields & Field.overflowKeys != 0 {
+      entry.append(value.overflow_keys)
+      entry.append(value.overflow_keys_ns)
+    }
+    if fields & Field.missedInterrupts != 0 { entry.append(value.missed_interrupts) }
   }
 
   private mutating func appendOptional(_ fields: UInt64, of value: kt_slot, first: UInt64) {
@@ -219,6 +275,52 @@ public struct SnapshotEncoder: ~Copyable {
     if fields & Field.unpaired != 0 { entry.append(value.unpaired) }
     if fields & Field.total != 0 { entry.append(value.total_ns) }
     appendStates(states, mask)
+  }
+
+  /// The keys that are due; what fails to be written is marked again by `forget`.
+  private mutating func encodeKeys() {
+    keyCount = 0
+    for vm in keys.vms.indices where keys.vms[vm].thread != 0 {
+      if detail == .complete {
+        for place in keys.vms[vm].sums.indices where keys.vms[vm].sums[place].finished > 0 { encodeKey(vm, place) }
+      } else if detail == .histograms || keys.vms[vm].liveThreads <= 0 {
+        for place in keys.vms[vm].changed { encodeKey(vm, place) }
+      } else {
+        continue
+      }
+      keys.markWritten(vm: vm)
+    }
+  }
+
+  private mutating func encodeKey(_ vm: Int, _ place: Int) {
+    typealias Field = SnapshotFormat.KeyField
+    var row = keys.vms[vm].sums[place]
+    withUnsafePointer(to: &row) { row in
+      let (value, states) = (row.pointee, kt_key_row_state_ns(row)!)
+      let mask = SnapshotFormat.mask(states)
+      var fields: UInt64 = place == 0 ? Field.overflow : 0
+      if place > 0, value.key.subject != .max { fields |= Field.subject }
+      if value.key.size != 0 { fields |= Field.size }
+      if value.key.userspace != 0 { fields |= Field.userspace }
+      if value.total_ns != SnapshotFormat.sum(states) { fields |= Field.total }
+      entry.removeAll()
+      entry.append(SnapshotFormat.keyKind)
+      entry.append(fields)
+      entry.append(mask)
+      entry.append(UInt64(value.key.isa))
+      entry.append(UInt64(value.key.reason))
+      entry.append(UInt64(value.key.kind))
+      entry.append(UInt64(value.key.traits))
+      entry.append(value.finished)
+      entry.append(value.max_ns)
+      if fields & Field.subject != 0 { entry.append(value.key.subject) }
+      if fields & Field.size != 0 { entry.append(UInt64(value.key.size)) }
+      if fields & Field.userspace != 0 { entry.append(UInt64(value.key.userspace)) }
+      if fields & Field.total != 0 { entry.append(value.total_ns) }
+      appendStates(states, mask)
+    }
+    finishEntry(of: keys.vms[vm].thread)
+    keyCount += 1
   }
 
   private mutating func appendStates(_ states: UnsafePointer<UInt64>, _ mask: UInt64) {

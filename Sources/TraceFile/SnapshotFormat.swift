@@ -5,6 +5,7 @@ import CKvmtax
 enum SnapshotFormat {
   static let threadKind: UInt64 = 1
   static let rowKind: UInt64 = 2
+  static let keyKind: UInt64 = 3
 
   /// Which optional fields of a thread follow; they come in the order of their bits.
   enum ThreadField {
@@ -23,6 +24,14 @@ enum SnapshotFormat {
     static let backwards: UInt64 = 1 << 12
     static let overflow: UInt64 = 1 << 13
     static let features: UInt64 = 1 << 14
+    // a reader of the first version takes what follows the fields it knows for states: these stand behind them
+    static let switches: UInt64 = 1 << 15
+    static let missedSwitches: UInt64 = 1 << 16
+    static let missedWakings: UInt64 = 1 << 17
+    static let runDelay: UInt64 = 1 << 18
+    static let timerVector: UInt64 = 1 << 19
+    static let overflowKeys: UInt64 = 1 << 20
+    static let missedInterrupts: UInt64 = 1 << 21
   }
 
   /// The same for a row.
@@ -30,6 +39,16 @@ enum SnapshotFormat {
     static let histogram: UInt64 = 1 << 0
     static let unpaired: UInt64 = 1 << 1
     static let total: UInt64 = 1 << 2
+  }
+
+  /// The same for a VM's key.
+  enum KeyField {
+    /// Of exits whose keys found no room: what is said of the key means nothing.
+    static let overflow: UInt64 = 1 << 0
+    static let subject: UInt64 = 1 << 1
+    static let size: UInt64 = 1 << 2
+    static let userspace: UInt64 = 1 << 3
+    static let total: UInt64 = 1 << 4
   }
 
   /// What a part says about itself.
@@ -59,7 +78,10 @@ enum SnapshotFormat {
   }
 
   /// `finished` of a slot as its other counters give it.
-  static func finished(_ slot: kt_slot) -> UInt64 { slot.exits &- UInt64(slot.in_exit) &- slot.unpaired_exits }
+  static func finished(_ slot: kt_slot) -> UInt64 { slot.exits &- (isOpen(slot) ? 1 : 0) &- slot.unpaired_exits }
+
+  /// Whether an exit is open that kvm_exit has named.
+  static func isOpen(_ slot: kt_slot) -> Bool { slot.in_exit != 0 && slot.pending == 0 }
 
   /// The fields of a slot that a reader would not guess.
   static func fields(_ slot: UnsafePointer<kt_slot>) -> UInt64 {
@@ -67,7 +89,7 @@ enum SnapshotFormat {
     let value = slot.pointee
     var fields: UInt64 = 0
     if value.vcpu != UInt16(KT_NO_VCPU) { fields |= Field.vcpu }
-    if value.in_exit != 0 { fields |= Field.openExit }
+    if isOpen(value) { fields |= Field.openExit }
     if value.ended != 0 { fields |= Field.ended }
     if value.entries != value.finished { fields |= Field.entries }
     if value.finished != finished(value) { fields |= Field.finished }
@@ -81,6 +103,13 @@ enum SnapshotFormat {
     if value.backwards != 0 { fields |= Field.backwards }
     if value.overflow_exits != 0 { fields |= Field.overflow }
     if value.features != 0 { fields |= Field.features }
+    if value.switches != 0 { fields |= Field.switches }
+    if value.missed_switches != 0 { fields |= Field.missedSwitches }
+    if value.missed_wakings != 0 { fields |= Field.missedWakings }
+    if value.run_delay_ns != 0 { fields |= Field.runDelay }
+    if value.timer_source != 0 { fields |= Field.timerVector }
+    if value.overflow_keys != 0 { fields |= Field.overflowKeys }
+    if value.missed_interrupts != 0 { fields |= Field.missedInterrupts }
     return fields
   }
 }

@@ -6,6 +6,8 @@ public enum TraceRung: String, Equatable, Sendable {
   case accounts
   /// The exit records; states, counts of events and unpaired exits still come from the snapshots.
   case exits
+  /// The event records, through the machine; what they do not say still comes from the snapshots.
+  case events
 }
 
 /// All that a trace file holds.
@@ -38,6 +40,10 @@ public struct TraceContents: Sendable {
   public internal(set) var unknownBlockCount = 0
   /// Exit records in the intact blocks.
   public internal(set) var exitRecordCount: UInt64 = 0
+  /// Event records in the intact blocks.
+  public internal(set) var eventRecordCount: UInt64 = 0
+  /// KVM's own counts, the last entry of each thread.
+  public internal(set) var looks: [TracedLooks] = []
   /// Snapshots of which at least one block is intact.
   public internal(set) var snapshotCount: UInt64 = 0
 

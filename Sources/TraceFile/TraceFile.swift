@@ -52,6 +52,10 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
   case note = 10
   /// The orderly end.
   case end = 11
+  /// One record per event: the machine's whole input.
+  case events = 12
+  /// KVM's own counts of vCPUs beside ours.
+  case looks = 13
 
   /// The block's name in messages and in the format's description.
   public var name: String {
@@ -67,6 +71,8 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
     case .gap: "gap"
     case .note: "note"
     case .end: "end"
+    case .events: "events"
+    case .looks: "looks"
     }
   }
 }

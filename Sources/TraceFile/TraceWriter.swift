@@ -37,19 +37,20 @@ public struct TraceWriter: ~Copyable {
   private var canReserve = true
   private var sequence: UInt64 = 0
   private var recordsSinceSchema = 0
+  private var schemaWritten: UInt64 = 0
   private var buffer: [UInt8] = []
   private var packed: [UInt8] = []
   private let context: OpaquePointer?
   /// The file's length: whole blocks.
   public private(set) var bytesWritten: UInt64 = 0
-  /// Exit records written.
+  /// Exit or event records written.
   public private(set) var recordsWritten: UInt64 = 0
   /// Snapshots written.
   public internal(set) var snapshotsWritten: UInt64 = 0
 
   /// The schema is repeated after so many records, so that a damaged block does not take the records' meaning with it.
   static let recordsPerSchema = 1 << 20
-  /// Exit records per block.
+  /// Records per block: 2 MiB of exits, 1 MiB of events.
   static let recordsPerBlock = 1 << 14
   /// What remains of the reserve for the last notes and the end when a snapshot may use it.
   static let lastReserve = 8 << 10
@@ -99,24 +100,44 @@ public struct TraceWriter: ~Copyable {
   /// A note; it may use the reserve.
   public mutating func append(_ note: TraceNote) throws(TraceWriteError) { try appendList([note], usingReserve: true) }
 
+  /// KVM's own counts of threads.
+  public mutating func append(_ looks: [TracedLooks], usingReserve: Bool = false) throws(TraceWriteError) {
+    try appendList(looks, usingReserve: usingReserve)
+  }
+
   /// Exit records, copied into the file as they are.
   public mutating func append(_ records: UnsafeBufferPointer<kt_exit_record>) throws(TraceWriteError) {
+    try appendRecords(records, type: .exits)
+  }
+
+  /// Event records, copied into the file as they are. Those of one CPU have to come in their order.
+  public mutating func append(_ events: UnsafeBufferPointer<kt_event>) throws(TraceWriteError) {
+    try appendRecords(events, type: .events)
+  }
+
+  /// Records of one kind; a recording has one kind only.
+  private mutating func appendRecords<Record: TraceRecord>(
+    _ records: UnsafeBufferPointer<Record>, type: BlockType
+  ) throws(TraceWriteError) {
     var rest = records[...]
     while !rest.isEmpty {
-      if recordsSinceSchema == 0 || recordsSinceSchema >= TraceWriter.recordsPerSchema {
-        try append(RecordSchema.exit)
+      if recordsSinceSchema == 0 || recordsSinceSchema >= TraceWriter.recordsPerSchema
+        || schemaWritten != Record.schemaId
+      {
+        try append(Record.schema)
         recordsSinceSchema = 0
+        schemaWritten = Record.schemaId
       }
       let part = rest.prefix(TraceWriter.recordsPerBlock)
       let bytes = UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: part))
-      try append(type: BlockType.exits.rawValue, payload: bytes, packing: false, schema: RecordSchema.exitId)
+      try append(type: type.rawValue, payload: bytes, packing: false, schema: Record.schemaId)
       recordsSinceSchema &+= part.count
       recordsWritten &+= UInt64(part.count)
       rest = rest.dropFirst(part.count)
     }
   }
 
-  /// A schema other than today's; `append` of exit records writes theirs itself.
+  /// A schema other than today's; `append` of records writes theirs itself.
   public mutating func append(_ schema: RecordSchema) throws(TraceWriteError) {
     let text = Array(schema.text.utf8)
     try text.withUnsafeBufferPointer { (bytes) throws(TraceWriteError) in

@@ -49,7 +49,7 @@ final class Recorder {
     self.layouts = layouts
     self.groups = groups
     self.interrupts = interrupts
-    let pending = Pending()
+    let pending = Pending(options.records)
     self.pending = pending
     do {
       session = try Session(
@@ -177,17 +177,12 @@ final class Recorder {
   }
 
   private var features: String {
-    var words = options.proxy ? ["proxy"] : ["states"]
-    let named: [(kt_feature, String)] = [
-      (KT_HAS_USERSPACE_EXIT, "userspace_exit"), (KT_HAS_WAKEUP, "vcpu_wakeup"), (KT_HAS_FPU, "fpu"),
-      (KT_HAS_SWITCH, "sched_switch"), (KT_HAS_WAKING, "sched_waking"), (KT_HAS_IRQ, "irq"),
-      (KT_HAS_RUN_DELAY, "run_delay"),
-    ]
-    words += named.filter { session.plan.features & $0.0.rawValue != 0 }.map(\.1)
-    if session.plan.keepsKeys { words.append("keys") }
-    if options.records == KT_EXIT_RECORDS { words.append("exits") }
-    if options.records == KT_RAW_RECORDS { words.append("raw") }
-    return words.joined(separator: ",")
+    var words: [RecordedFeature] = options.proxy ? [.proxy] : [.states]
+    words += RecordedFeature.words(machineFeatures: UInt8(truncatingIfNeeded: session.plan.features))
+    if session.plan.keepsKeys { words.append(.keys) }
+    if options.records == KT_EXIT_RECORDS { words.append(.exits) }
+    if options.records == KT_RAW_RECORDS { words.append(.raw) }
+    return RecordedFeature.value(words)
   }
 
   /// Names the threads that are new, while their processes can still be asked; gives back slots before they run out.
@@ -218,6 +213,7 @@ final class Recorder {
     file.beginSnapshot(at: moment ?? .now(), detail: detail)
     let wantsHistograms = detail != .changes
     var ended: [Int] = []
+    var looks: [TracedLooks] = []
     for number in 0..<table.slotCount where table.isTaken(number) {
       let steps = table.slots[number].steps
       let seen = wantsHistograms ? stepsAtHistogram[number] : stepsAtCopy[number]
@@ -227,12 +223,15 @@ final class Recorder {
       stepsAtCopy[number] = copy.slot.steps
       if wantsHistograms { stepsAtHistogram[number] = copy.slot.steps }
       if copy.slot.ended != 0 { ended.append(number) }
+      guard detail == .complete || copy.slot.ended != 0 else { continue }
+      if let look = TracedLooks(table.looks[number]), look.thread == copy.slot.thread { looks.append(look) }
     }
     // after the copies: a thread may have come and gone since the last notice, or its notice was lost
     book.look(at: 0..<table.slotCount, in: table)
     try writeNames(file, usingReserve: usingReserve)
     let before = file.bytesWritten
     try file.writeSnapshot(usingReserve: usingReserve)
+    if !looks.isEmpty { try file.append(looks, usingReserve: usingReserve) }
     snapshotBytes &+= file.bytesWritten &- before
     snapshots += 1
     // only now: had the file refused them, the last snapshot would try again

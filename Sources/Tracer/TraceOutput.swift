@@ -60,7 +60,11 @@ final class TraceOutput {
     try writer.append(gap, usingReserve: usingReserve)
   }
   func append(_ note: TraceNote) throws(TraceWriteError) { try writer.append(note) }
+  func append(_ looks: [TracedLooks], usingReserve: Bool) throws(TraceWriteError) {
+    try writer.append(looks, usingReserve: usingReserve)
+  }
   func append(_ records: UnsafeBufferPointer<kt_exit_record>) throws(TraceWriteError) { try writer.append(records) }
+  func append(_ events: UnsafeBufferPointer<kt_event>) throws(TraceWriteError) { try writer.append(events) }
   func end(_ end: TraceEnd) throws(TraceWriteError) { try writer.end(end) }
 
   func beginSnapshot(at clocks: Clocks, detail: SnapshotEncoder.Detail) { encoder.begin(at: clocks, detail: detail) }
@@ -72,6 +76,8 @@ final class TraceOutput {
     for index in copy.rows.indices {
       encoder.add(&copy.rows[index], number: Int(copy.rowNumbers[index]), ended: ended)
     }
+    guard encoder.wantsKeys || ended else { return }
+    for index in copy.keys.indices { encoder.add(key: &copy.keys[index], number: Int(copy.keyNumbers[index])) }
   }
 
   func writeSnapshot(usingReserve: Bool) throws(TraceWriteError) {
@@ -79,15 +85,19 @@ final class TraceOutput {
   }
 }
 
-/// What the rings held: event records on their way to the file, and news of threads.
+/// What the rings held: records on their way to the file, and news of threads.
 final class Pending {
-  private var records: [kt_exit_record] = []
+  private let kind: kt_records
+  private var exits: [kt_exit_record] = []
+  private var events: [kt_event] = []
   /// Records that wait to be written.
-  var count: Int { records.count }
+  var count: Int { exits.count + events.count }
   /// Slots of threads that are new, as the programs told.
   var newSlots: [Int] = []
   /// Threads that have ended since the last snapshot: their slots wait to be given back.
   var endedThreads = 0
+
+  init(_ kind: kt_records) { self.kind = kind }
 
   /// Takes a notice of a program.
   func take(_ notice: kt_notice) {
@@ -95,17 +105,30 @@ final class Pending {
   }
 
   func append(_ bytes: UnsafeRawBufferPointer) {
-    guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }
-    records.append(bytes.loadUnaligned(as: kt_exit_record.self))
+    if kind == KT_RAW_RECORDS {
+      guard bytes.count >= MemoryLayout<kt_event>.size else { return }
+      events.append(bytes.loadUnaligned(as: kt_event.self))
+    } else {
+      guard bytes.count >= MemoryLayout<kt_exit_record>.size else { return }
+      exits.append(bytes.loadUnaligned(as: kt_exit_record.self))
+    }
   }
 
   /// Writes what has come, if it is worth a block or `all` is asked for.
   func flush(to file: TraceOutput, all: Bool) throws(TraceWriteError) {
+    try Pending.flush(&exits, to: file, all: all) { (buffer) throws(TraceWriteError) in try file.append(buffer) }
+    try Pending.flush(&events, to: file, all: all) { (buffer) throws(TraceWriteError) in try file.append(buffer) }
+  }
+
+  private static func flush<Record>(
+    _ records: inout [Record], to file: TraceOutput, all: Bool,
+    _ write: (UnsafeBufferPointer<Record>) throws(TraceWriteError) -> Void
+  ) throws(TraceWriteError) {
     guard records.count >= 16384 || (all && !records.isEmpty) else { return }
     let before = file.recordsWritten
     var failure: TraceWriteError?
     records.withUnsafeBufferPointer { buffer in
-      do throws(TraceWriteError) { try file.append(buffer) } catch { failure = error }
+      do throws(TraceWriteError) { try write(buffer) } catch { failure = error }
     }
     if let failure {
       // what went into whole blocks is not to be written again

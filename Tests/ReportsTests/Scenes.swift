@@ -207,7 +207,7 @@ enum Scenes {
   /// One vCPU for two minutes, whose exits to QEMU take longer and shorter in turn; `factor`: all of them longer.
   static func steady(
     factor: Double = 1, seconds: Int = 120, file: String = "steady.kvmtax", name: String = "mail", vmid: Int? = 107,
-    guest: UInt64 = 8_000_000
+    guest: UInt64 = 32_000_000
   ) -> Evidence {
     var scene = Scene()
     scene.vm(pid: 100, name: name, vmid: vmid)
@@ -216,9 +216,9 @@ enum Scenes {
     for second in 0..<seconds {
       let end = thread.time + 1_000_000_000
       let qemu = UInt64(
-        Double([900_000, 600_000, 1_300_000, 1_450_000, 700_000, 1_000_000, 1_050_000][second / 2 % 7]) * factor)
-      scene.exits(&thread, 80, reason: 30, guest: guest, kernel: 100_000, qemu: qemu)
-      scene.exits(&thread, 20, reason: 32, guest: guest, kernel: 200_000)
+        Double([3_600_000, 2_400_000, 5_200_000, 5_800_000, 2_800_000, 4_000_000, 4_200_000][second / 2 % 7]) * factor)
+      scene.exits(&thread, 20, reason: 30, guest: guest, kernel: 400_000, qemu: qemu)
+      scene.exits(&thread, 5, reason: 32, guest: guest, kernel: 800_000)
       scene.halt(&thread, guest: 1_000, wait: end - thread.time - 3_000, divided: true)
       thread.time = end
     }

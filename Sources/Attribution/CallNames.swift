@@ -1,0 +1,20 @@
+/// Hypercalls by number.
+enum CallNames {
+  /// KVM's (linux/kvm_para.h, KVM_HC_...).
+  static let kvm: [UInt64: String] = [
+    1: "VAPIC_POLL_IRQ", 2: "MMU_OP", 3: "FEATURES", 5: "KICK_CPU", 9: "CLOCK_PAIRING", 10: "SEND_IPI",
+    11: "SCHED_YIELD", 12: "MAP_GPA_RANGE",
+  ]
+
+  /// Hyper-V's call codes (Top Level Functional Specification, appendix A).
+  static let hyperv: [UInt64: String] = [
+    0x02: "FLUSH_VIRTUAL_ADDRESS_SPACE", 0x03: "FLUSH_VIRTUAL_ADDRESS_LIST", 0x08: "NOTIFY_LONG_SPIN_WAIT",
+    0x0b: "SEND_IPI", 0x0c: "MODIFY_VTL_PROTECTION_MASK", 0x0d: "ENABLE_PARTITION_VTL", 0x0f: "ENABLE_VP_VTL",
+    0x11: "VTL_CALL", 0x12: "VTL_RETURN", 0x13: "FLUSH_VIRTUAL_ADDRESS_SPACE_EX",
+    0x14: "FLUSH_VIRTUAL_ADDRESS_LIST_EX", 0x15: "SEND_IPI_EX", 0x46: "GET_PARTITION_ID", 0x50: "GET_VP_REGISTERS",
+    0x51: "SET_VP_REGISTERS", 0x5c: "POST_MESSAGE", 0x5d: "SIGNAL_EVENT", 0x69: "POST_DEBUG_DATA",
+    0x6a: "RETRIEVE_DEBUG_DATA", 0x6b: "RESET_DEBUG_SESSION", 0x7e: "RETARGET_INTERRUPT", 0x99: "START_VP",
+    0x9a: "GET_VP_INDEX_FROM_APIC_ID", 0xaf: "FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE",
+    0xb0: "FLUSH_GUEST_PHYSICAL_ADDRESS_LIST",
+  ]
+}
