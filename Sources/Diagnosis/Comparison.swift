@@ -69,6 +69,8 @@ public struct Comparison: Equatable, Sendable {
   public static let level = 0.05
   /// A different load by this much, relative, is worth a warning.
   public static let loadTolerance = 0.1
+  /// A VM that ran less than this part of the time has no shares of running time.
+  public static let leastRunning = 0.01
   /// Where 10 s are too long, blocks of this length, ns.
   public static let shortBlockNanoseconds = 1e9
 
@@ -147,7 +149,7 @@ public struct Comparison: Equatable, Sendable {
       part(totals[0].guest, totals[0].nanoseconds), part(totals[1].guest, totals[1].nanoseconds)
     )
     (ranBefore, ranAfter) = (part(totals[0].running, totals[0].wall), part(totals[1].running, totals[1].wall))
-    let isIdle = min(ranBefore, ranAfter) < 0.01
+    let isIdle = min(ranBefore, ranAfter) < Comparison.leastRunning
     limit = !isLong ? .short : isIdle ? .idle : .none
     rows = []
     let guestOfRunning = part(totals[0].guest + totals[1].guest, totals[0].running + totals[1].running)

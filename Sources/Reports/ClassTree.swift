@@ -136,7 +136,8 @@ struct ClassTreeBuilder {
     let key = account.key
     return Report.KeyTime(
       isa: key.isa, number: key.reason, reason: names.name(isa: key.isa, reason: key.reason), about: describe(key),
-      subject: key.subject, kind: "\(key.kind)", traits: key.traits.names, userspace: key.userspace, time: time(account))
+      subject: key.subject, kind: "\(key.kind)", traits: key.traits.names, userspace: key.userspace, time: time(account)
+    )
   }
 
   private func time(_ account: KeyAccount) -> Report.ClassTime {

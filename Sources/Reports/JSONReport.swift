@@ -26,7 +26,7 @@ public struct JSONReport: Renderer {
     return writer.text + "\n"
   }
 
-  private func capture(_ capture: Report.Source, to writer: inout JSONWriter) {
+  func capture(_ capture: Report.Source, to writer: inout JSONWriter) {
     writer.object { writer in
       writer.field("file", capture.file)
       writer.field("format", capture.format)

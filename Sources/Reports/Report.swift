@@ -262,6 +262,8 @@ extension Report {
 
   /// Fewer blocks give no variation.
   public static let leastBlocks = Diagnosis.Variation.leastBlocks
+  /// Their least length, ns.
+  static let blockNanoseconds = UInt64(Diagnosis.Variation.blockNanoseconds)
 
   /// Cells of a whole bar.
   public static let barWidth = 40

@@ -49,7 +49,9 @@ struct ReportTables {
         table.add(["  and \(one.keys.count - one.shortCount) more; -v shows all"] + blank)
       }
     }
-    if shown < tree.classes.count { table.add(["and \(tree.classes.count - shown) more classes; -v shows all"] + blank) }
+    if shown < tree.classes.count {
+      table.add(["and \(tree.classes.count - shown) more classes; -v shows all"] + blank)
+    }
     if tree.overflowExits > 0 {
       table.add([
         "in no class: too many keys", count(tree.overflowExits), "–", "–", "–",

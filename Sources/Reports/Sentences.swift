@@ -5,10 +5,13 @@ struct Sentences {
   let name: (String) -> String
 
   /// What a VM is called.
-  func label(_ vm: Report.Machine) -> String {
-    if let vmid = vm.vmid { return vm.name.map { "VM \(vmid) \(short($0))" } ?? "VM \(vmid)" }
-    if let vmName = vm.name { return "VM \(short(vmName))" }
-    return vm.pid == 0 ? "vCPU threads" : "VM with pid \(vm.pid)"
+  func label(_ vm: Report.Machine) -> String { label(vmid: vm.vmid, name: vm.name, pid: vm.pid) }
+
+  /// What the VM of a VMID, name and pid is called.
+  func label(vmid: Int?, name: String?, pid: UInt32) -> String {
+    if let vmid { return name.map { "VM \(vmid) \(short($0))" } ?? "VM \(vmid)" }
+    if let name { return "VM \(short(name))" }
+    return pid == 0 ? "vCPU threads" : "VM with pid \(pid)"
   }
 
   /// What a vCPU is called.

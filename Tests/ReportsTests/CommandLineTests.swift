@@ -82,7 +82,11 @@ private func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result
     ("kvmtax report nowhere.dat", 3), ("kvmtax report .", 3), ("kvmtax report /dev/null", 3),
     ("kvmtax report README.md", 3), ("kvmtax report --vm nobody svm-tiny.dat", 3),
     ("kvmtax report svm-tiny.dat >/dev/full", 3), ("kvmtax report svm-tiny.dat >&-", 3),
-    ("kvmtax report nowhere.dat svm-tiny.dat", 3),
+    ("kvmtax report nowhere.dat svm-tiny.dat", 3), ("kvmtax diff --help", 0), ("kvmtax diff svm-tiny.dat", 2),
+    ("kvmtax diff --least x svm-tiny.dat svm-tiny.dat", 2), ("kvmtax diff --fail-on x svm-tiny.dat svm-tiny.dat", 2),
+    ("kvmtax diff svm-tiny.dat svm-tiny.dat", 0), ("kvmtax diff svm-tiny.dat nowhere.dat", 3),
+    ("kvmtax diff --fail-on difference svm-tiny.dat svm-tiny.dat", 3),
+    ("kvmtax diff --fail-on difference svm-qemu-guest.dat svm-qemu-guest.dat", 0),
   ])
   func statusSaysWhoseFaultItIs(command: String, status: Int32) throws {
     let run = try Program(command)
@@ -90,6 +94,17 @@ private func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result
     #expect((run.errors == "") == (status == 0), "\(run.errors)")
     #expect(status == 0 || run.errors.hasPrefix("kvmtax: "), "\(run.errors)")
     #expect(!run.errors.contains("Error:"))
+  }
+
+  @Test func aDifferenceFailsTheGateThatAsksForIt() throws {
+    // of real traces, one that differs from the other: a guest that boots under emulation, on two vendors' processors
+    let files = "svm-qemu-guest.perf.data vmx-qemu-guest.perf.data"
+    let plain = try Program("kvmtax diff --least 0.01% --format json \(files)")
+    let object = try JSONSerialization.jsonObject(with: Data(plain.output.utf8))
+    #expect(try Schema().faults(object, "Diff") == [])
+    let differs = try #require((object as? [String: Any])?["is_different"] as? Bool)
+    let gate = try Program("kvmtax diff --least 0.01% --fail-on difference \(files)")
+    #expect(plain.status == 0 && gate.status == (differs ? 1 : 0) && gate.errors == "")
   }
 
   @Test func aReaderThatGoesAwayEndsItQuietly() throws {
