@@ -19,7 +19,8 @@ import Terminal
       """,
     version: "kvmtax \(kvmtaxVersion)",
     groupedSubcommands: [
-      CommandGroup(name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self, DiffCommand.self]),
+      CommandGroup(
+        name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self, DiffCommand.self, ExplainCommand.self]),
       CommandGroup(name: "Occasional", subcommands: [DoctorCommand.self]),
     ])
 

@@ -108,6 +108,14 @@ public struct Key: Hashable, Sendable {
     public var names: [String] { Traits.words.filter { contains($0.0) }.map(\.1) }
   }
 
+  /// The key of an exit's record.
+  public init(_ record: kt_exit_record) {
+    var key = kt_key()
+    (key.subject, key.reason, key.traits) = (record.subject, record.reason, record.traits)
+    (key.isa, key.kind, key.size, key.userspace) = (record.isa, record.key_kind, record.size, record.userspace)
+    self.init(key)
+  }
+
   /// A key of its parts.
   public init(
     isa: UInt8, reason: UInt32, kind: Kind = .none, subject: UInt64? = nil, traits: Traits = [], size: UInt8 = 0,

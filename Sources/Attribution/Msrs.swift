@@ -21,6 +21,7 @@ enum Msrs {
   private static func rowName(_ index: UInt64) -> String? {
     switch index {
     case 0x200...0x20f: return "IA32_MTRR_PHYS\(index & 1 == 0 ? "BASE" : "MASK")\((index - 0x200) / 2)"
+    case 0x268...0x26f: return "IA32_MTRR_FIX4K_\(String(0xc0 + (index - 0x268) * 8, radix: 16, uppercase: true))000"
     case 0x400...0x47f:
       return "IA32_MC\((index - 0x400) / 4)_\(["CTL", "STATUS", "ADDR", "MISC"][Int(index & 3)])"
     case 0x4000_00b0...0x4000_00b7:
@@ -46,7 +47,8 @@ enum Msrs {
     0x19b: "IA32_THERM_INTERRUPT", 0x19c: "IA32_THERM_STATUS", 0x1a0: "IA32_MISC_ENABLE",
     0x1a2: "TEMPERATURE_TARGET", 0x1a4: "MISC_FEATURE_CONTROL", 0x1ad: "TURBO_RATIO_LIMIT",
     0x1b0: "IA32_ENERGY_PERF_BIAS", 0x1c4: "IA32_XFD", 0x1c5: "IA32_XFD_ERR", 0x1d9: "IA32_DEBUGCTL",
-    0x250: "IA32_MTRR_FIX64K_00000", 0x277: "IA32_PAT", 0x2ff: "IA32_MTRR_DEF_TYPE", 0x345: "IA32_PERF_CAPABILITIES",
+    0x250: "IA32_MTRR_FIX64K_00000", 0x258: "IA32_MTRR_FIX16K_80000", 0x259: "IA32_MTRR_FIX16K_A0000",
+    0x277: "IA32_PAT", 0x2ff: "IA32_MTRR_DEF_TYPE", 0x345: "IA32_PERF_CAPABILITIES",
     0x38d: "IA32_FIXED_CTR_CTRL", 0x38e: "IA32_PERF_GLOBAL_STATUS", 0x38f: "IA32_PERF_GLOBAL_CTRL",
     0x390: "IA32_PERF_GLOBAL_STATUS_RESET", 0x391: "IA32_PERF_GLOBAL_STATUS_SET", 0x3f1: "IA32_PEBS_ENABLE",
     0x3f2: "PEBS_DATA_CFG", 0x480: "IA32_VMX_BASIC", 0x600: "IA32_DS_AREA", 0x606: "RAPL_POWER_UNIT",

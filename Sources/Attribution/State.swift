@@ -46,6 +46,26 @@ public enum State: UInt8, CaseIterable, Sendable {
   }
 }
 
+extension State {
+  /// What it is, in a sentence.
+  public var summary: String {
+    switch self {
+    case .unknown: "not observed, or between events that do not pair; never spread over the other states"
+    case .guest: "the guest's own code, kvm_entry to kvm_exit, with the way in and out of it"
+    case .kernel: "KVM handles an exit, on CPU"
+    case .hostInterrupt: "the host's interrupt and softirq handlers on the vCPU's time; nothing of the VM's"
+    case .qemu: "user space (QEMU) handles an exit, on CPU"
+    case .qemuBlocked: "user space sleeps: a lock of QEMU's, or I/O that it waits for"
+    case .kernelBlocked: "KVM sleeps outside HLT: swap, userfaultfd, a lock"
+    case .haltPoll: "in HLT, KVM polls for a wake-up before it sleeps: the host's CPU time, no overhead of the guest"
+    case .haltWait: "asleep in HLT: the guest has nothing to do"
+    case .wakeLatency: "woken, and not on a CPU yet"
+    case .preempted: "able to run while the host ran something else: the guest sees it as steal"
+    case .stopped: "the process is stopped or the VM paused"
+    }
+  }
+}
+
 /// Nanoseconds per state.
 public struct StateTimes: Equatable, Sendable {
   /// One value per state, in the order of `State`.
@@ -77,5 +97,24 @@ public struct StateTimes: Equatable, Sendable {
   /// Adds the other's times, state by state.
   public mutating func add(_ other: StateTimes) {
     for index in nanoseconds.indices { nanoseconds[index] &+= other.nanoseconds[index] }
+  }
+}
+
+extension StateTimes {
+  /// An exit record's times; what they do not sum to is unknown.
+  public init(_ record: kt_exit_record) {
+    self.init()
+    self[.kernel] = record.kernel_ns
+    self[.hostInterrupt] = record.host_interrupt_ns
+    self[.qemu] = record.qemu_ns
+    self[.qemuBlocked] = record.qemu_blocked_ns
+    self[.kernelBlocked] = record.kernel_blocked_ns
+    self[.haltPoll] = record.halt_poll_ns
+    self[.haltWait] = record.halt_wait_ns
+    self[.wakeLatency] = record.wake_latency_ns
+    self[.preempted] = record.preempted_ns
+    self[.stopped] = record.stopped_ns
+    let known = total
+    if record.total_ns > known { self[.unknown] = record.total_ns - known }
   }
 }

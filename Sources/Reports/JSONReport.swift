@@ -69,6 +69,19 @@ public struct JSONReport: Renderer {
           }
         }
       }
+      writer.field("missed_interrupts", trust.missedInterrupts)
+      writer.field("checks") { writer in
+        writer.array(trust.checks) { writer, check in
+          writer.object { writer in
+            writer.field("id", check.id)
+            writer.field("ours", check.ours)
+            writer.field("theirs", check.theirs)
+            writer.field("unit", check.unit)
+            writer.field("holds", check.holds)
+            writer.field("text", check.text)
+          }
+        }
+      }
       writer.field("failures", trust.failures)
       writer.field("merged", trust.merged)
       writer.field("notes", trust.notes)

@@ -304,6 +304,10 @@ extension Report {
     public var isComplete: Bool
     /// Unusable parts of the file.
     public var damage: [Damaged]
+    /// Ours beside what others counted.
+    public var checks: [CrossCheck]
+    /// Host interrupts that came while an event was counted: their time is in what they interrupted.
+    public var missedInterrupts: UInt64
     /// Failed cross-checks, a sentence each: the report's numbers must not be used.
     public var failures: [String]
     /// States that the trace does not tell apart, a sentence each.

@@ -261,6 +261,7 @@ public struct ReportBuilder {
     let fraction = share(residual, wall) ?? (residual > 0 ? 1 : 0)
     let accounts = vcpus.flatMap(\.accounts)
     let missed = vcpus.reduce(0) { $0 &+ $1.missed }
+    let checks = CrossChecks(vms: ledger.vms).all()
     let unpairedExits = accounts.reduce(0) { $0 &+ $1.unpaired }
     let unpairedEntries = vcpus.reduce(0) { $0 &+ $1.unpairedEntries }
     return Report.Reliability(
@@ -271,7 +272,9 @@ public struct ReportBuilder {
       backwards: vcpus.reduce(0) { $0 &+ $1.backwards }, residualNanoseconds: residual, residual: fraction,
       gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
       damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
-      failures: failures(residual: fraction), merged: mergedStates(), notes: notes())
+      checks: checks, missedInterrupts: vcpus.reduce(0) { $0 &+ $1.missedInterrupts },
+      failures: failures(residual: fraction) + checks.filter { !$0.holds }.map(\.text), merged: mergedStates(),
+      notes: notes())
   }
 
   private func failures(residual: Double) -> [String] {

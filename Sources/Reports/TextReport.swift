@@ -66,9 +66,19 @@ public struct TextReport: Renderer {
       trust.residualNanoseconds == 0
       ? "; states sum to wall time"
       : "; states miss the wall time by \(duration(nanoseconds: trust.residualNanoseconds))"
-    page.hanging("TRUST", [first] + losses(trust, rung: rung) + damage(trust))
+    page.hanging("TRUST", [first] + checks(trust) + losses(trust, rung: rung) + damage(trust))
     page.hanging("", trust.merged)
     page.hanging("", trust.notes.map(style.name))
+  }
+
+  /// What others counted; KVM's five counts in one line where all agree.
+  private func checks(_ trust: Report.Reliability) -> [String] {
+    let kvm = trust.checks.filter { $0.id.hasPrefix("kvm_") }
+    var parts: [String] = []
+    if !kvm.isEmpty, kvm.allSatisfy(\.holds) { parts.append("equal to KVM's own exit counts, kind by kind") }
+    parts += trust.checks.filter { check in check.holds && !kvm.contains(check) && check.id != "key_exits" }.map(\.text)
+    parts += trust.checks.filter { $0.holds && $0.id == "key_exits" && $0.ours != $0.theirs }.map(\.text)
+    return parts.isEmpty ? [] : [parts.joined(separator: "; ")]
   }
 
   private func losses(_ trust: Report.Reliability, rung: String) -> [String] {
@@ -91,6 +101,11 @@ public struct TextReport: Renderer {
     }
     if trust.backwards > 0 {
       lines.append("\(counted(trust.backwards, "event")) out of order, taken as happening together with the one before")
+    }
+    if trust.missedInterrupts > 0 {
+      lines.append(
+        "\(counted(trust.missedInterrupts, "host interrupt")) while an event was counted: in the state that they interrupted"
+      )
     }
     if trust.gaps > 0 {
       lines.append("\(counted(trust.gaps, "gap")), \(duration(nanoseconds: trust.gapNanoseconds)): unknown, not spread")

@@ -247,7 +247,7 @@ def counts_equal(run, trace="trace", attach=None):
         attach = "tp" if "--attach tp" in run.drawn.script or not run.machine.typed else "tp_btf"
     run.check(report["capture"]["attach"] == attach, f"attached by {attach}", report["capture"])
     rungs = [("accounts", report)]
-    if "--events" in run.drawn.script:
+    if "--events" in run.drawn.script and "--events=raw" not in run.drawn.script:
         rungs.append(("exit records", run.report(trace, "--using", "exits")))
     for rung, one in rungs:
         if one:
@@ -309,6 +309,33 @@ def imported(run):
         seen = {tid: run.witnessed.get(tid, {}) for tid in run.truth}
         if run.check(ours == seen, "the import counts the same exits", difference(imported=ours, ftrace=seen)):
             run.say("= trace.dat imported")
+
+
+def replayed(run):
+    """The machine's input, replayed, gives the accounts that were counted in the kernel: to the nanosecond, key by key."""
+    accounts, events = run.report("trace"), run.report("trace", "--using", "events")
+    if not accounts or not events:
+        return
+
+    def figures(report):
+        return {vcpu["tid"]: {"states": vcpu["states_ns"], "exits": vcpu["exits"],
+                              "reasons": {reason["reason"]: (reason["finished"], reason["total_ns"], reason["states_ns"])
+                                          for reason in vcpu["reasons"]}}
+                for vm in report["vms"] for vcpu in vm["vcpus"]}
+
+    def keys(report):
+        return {vm["pid"]: sorted((key["reason"], key["about"], key["traits"], key["userspace"] or 0, key["exits"],
+                                   key["total_ns"], sorted(key["states_ns"].items()))
+                                  for one in vm.get("classes", []) for key in one["keys"]) for vm in report["vms"]}
+
+    ours, theirs = figures(accounts), figures(events)
+    for tid in sorted(ours.keys() | theirs.keys()):
+        run.check(ours.get(tid) == theirs.get(tid), f"thread {tid}: replayed events give the same states and reasons",
+                  difference(accounts=ours.get(tid), events=theirs.get(tid)))
+    run.check(any(keys(accounts).values()), "there are keys")
+    if run.check(keys(accounts) == keys(events), "replayed events give the same keys",
+                 difference(accounts=keys(accounts), events=keys(events))):
+        run.say(f"= {sum(len(one) for one in keys(accounts).values())} keys of raw events")
 
 
 # Durations

@@ -1,6 +1,6 @@
 """The scenarios. One is a few lines: a name, what runs in the machine, the parameters that are drawn for each run, what is
 injected and what must come of it. Change an expectation after a run only with the reason in the commit."""
-from checks import at_least, counts_equal, imported, lasted, paths_agree, vm_counts_equal, vm_life_equal
+from checks import at_least, counts_equal, imported, lasted, paths_agree, replayed, vm_counts_equal, vm_life_equal
 from checks_special import (churned, competed, disk_full, doctor, migrated, nested_ran, packets_received, request_counts,
                             shared, snapshot_taken, stopped, survived_kill, transferred)
 from scenario import Scenario, tiny
@@ -32,6 +32,8 @@ TINY = (
              needs_typed=True),
     Scenario("interrupts-tp", tiny("--vcpus 2 " + INTERRUPTS, "--attach tp"), (counts_equal,), SOME, sets=MOST),
     Scenario("interrupts-events", tiny("--vcpus 2 " + INTERRUPTS, "--events"), (counts_equal,), SOME, sets=ANY),
+    Scenario("raw-events", tiny("--vcpus 2 " + INTERRUPTS + " --out {a} --touch {b} --rdmsr {a} --mmio-read {b}",
+                                "--events=raw"), (counts_equal, replayed), SOME, sets=MOST),
     # One thing at a time, each with the class of its exits.
     Scenario("cpuid-storm", tiny("--vcpus 2 --cpuid {n}"), (counts_equal,), {"n": (2000, 6000)}, {"CPU.id": "2*n"}),
     Scenario("port-io", tiny("--out {n} --in {m}"), (counts_equal,), {"n": (200, 600), "m": (200, 600)},

@@ -1,0 +1,104 @@
+import Attribution
+import Terminal
+
+extension Report {
+  /// A number of ours beside one that somebody else counted of the same thing.
+  public struct CrossCheck: Equatable, Sendable {
+    /// Its stable name: "kvm_exits", "run_delay", "key_exits"…
+    public var id: String
+    /// Ours.
+    public var ours: UInt64
+    /// Theirs.
+    public var theirs: UInt64
+    /// "exits" or "ns".
+    public var unit: String
+    /// Whether they agree as far as they must.
+    public var holds: Bool
+    /// What was compared and how it came out, a sentence without a full stop.
+    public var text: String
+  }
+}
+
+/// Compares what we counted with what KVM and the scheduler counted themselves. What fails makes the report untrustworthy.
+struct CrossChecks {
+  let vms: [VirtualMachine]
+
+  private var vcpus: [VCPU] { vms.flatMap(\.vcpus) }
+
+  func all() -> [Report.CrossCheck] { [exits(), runDelay(), keys()].flatMap(\.self) }
+
+  // MARK: KVM's statistics
+
+  private static let kinds: [(id: String, name: String, count: KeyPath<ExitKindCounts, UInt64> & Sendable)] = [
+    ("kvm_exits", "exits", \.exits), ("kvm_halt_exits", "halts", \.halts),
+    ("kvm_irq_exits", "interrupts", \.interrupts),
+    ("kvm_irq_window_exits", "interrupt windows", \.windows), ("kvm_io_exits", "port accesses", \.ports),
+  ]
+
+  /// `vcpu->stat` between two looks of the vCPU's own thread, and our counts between the same two: equal to the exit.
+  private func exits() -> [Report.CrossCheck] {
+    let read = vcpus.compactMap(\.kvmCounts)
+    guard !read.isEmpty else { return [] }
+    return CrossChecks.kinds.map { kind in
+      let ours = read.reduce(0) { $0 &+ $1.own[keyPath: kind.count] }
+      let theirs = read.reduce(0) { $0 &+ $1.kvm[keyPath: kind.count] }
+      let isEqual = read.allSatisfy { $0.own[keyPath: kind.count] == $0.kvm[keyPath: kind.count] }
+      return Report.CrossCheck(
+        id: kind.id, ours: ours, theirs: theirs, unit: "exits", holds: isEqual,
+        text: isEqual
+          ? "KVM's own count of \(kind.name) is the same, \(grouped(theirs))"
+          : "KVM itself counted \(grouped(theirs)) \(kind.name), the trace has \(grouped(ours))")
+    }
+  }
+
+  // MARK: The scheduler
+
+  /// From being woken (sched_waking) until the task is queued, where run_delay begins, another CPU may have to be
+  /// interrupted first: real latency that run_delay never shows. So much is allowed per switch, on top of 2 %.
+  private static let remoteWakeNanoseconds: UInt64 = 25_000
+  /// Less than this proves nothing, ns.
+  private static let leastNanoseconds: UInt64 = 10_000_000
+
+  /// sched_info.run_delay: how long the threads were able to run and did not.
+  private func runDelay() -> [Report.CrossCheck] {
+    let read = vcpus.filter { $0.runDelayNanoseconds != nil && $0.switches > 0 }
+    let theirs = read.reduce(0) { $0 &+ ($1.runDelayNanoseconds ?? 0) }
+    let ours = read.reduce(0) { $0 &+ $1.states[.preempted] &+ $1.states[.wakeLatency] }
+    guard max(ours, theirs) >= CrossChecks.leastNanoseconds else { return [] }
+    let switches = read.reduce(0) { $0 &+ $1.switches }
+    let tolerance = max(theirs / 50, 1_000_000)
+    let above = tolerance &+ switches &* CrossChecks.remoteWakeNanoseconds
+    let holds = ours &+ tolerance >= theirs && ours <= theirs &+ above
+    let difference = Double(ours) / Double(max(theirs, 1)) - 1
+    let sign = difference < 0 ? "−" : "+"
+    return [
+      Report.CrossCheck(
+        id: "run_delay", ours: ours, theirs: theirs, unit: "ns", holds: holds,
+        text: holds
+          ? "the scheduler's run delay agrees with preempted and wake latency (\(sign)\(percentage(abs(difference))))"
+          : "the scheduler counted \(duration(nanoseconds: theirs)) of run delay, preempted and wake latency are "
+            + duration(nanoseconds: ours))
+    ]
+  }
+
+  // MARK: Keys
+
+  /// Every finished exit is under one key, or counted as without one.
+  private func keys() -> [Report.CrossCheck] {
+    let keyed = vms.filter { !$0.keys.isEmpty }
+    guard !keyed.isEmpty else { return [] }
+    let ours = keyed.reduce(0) { sum, vm in sum &+ vm.keys.reduce(vm.overflowKeys) { $0 &+ $1.finished } }
+    let theirs = keyed.reduce(0) { sum, vm in
+      sum &+ vm.vcpus.reduce(0) { $0 &+ $1.accounts.reduce($1.overflowExits) { $0 &+ $1.finished } }
+    }
+    return [
+      Report.CrossCheck(
+        id: "key_exits", ours: ours, theirs: theirs, unit: "exits", holds: ours <= theirs,
+        text: ours == theirs
+          ? "every finished exit is under one key"
+          : ours < theirs
+            ? "\(grouped(theirs - ours)) finished exits are under no key: keys were not kept all the time"
+            : "keys have \(grouped(ours)) exits, reasons only \(grouped(theirs))")
+    ]
+  }
+}
