@@ -8,6 +8,12 @@ public struct Blocks: Equatable, Sendable {
     public var isa: UInt8
     /// kvm_exit's `exit_reason`.
     public var reason: UInt32
+
+    /// A reason on a vendor's processors.
+    public init(isa: UInt8, reason: UInt32) {
+      self.isa = isa
+      self.reason = reason
+    }
   }
 
   /// Of a reason, in one block.
@@ -24,22 +30,25 @@ public struct Blocks: Equatable, Sendable {
     public var nanoseconds = 0.0
     /// ns per state, in the order of `State`.
     public var states = [Double](repeating: 0, count: State.allCases.count)
+    /// The world switch, ns, taken out of the guest's time; 0 without a calibration.
+    public var worldSwitch = 0.0
     /// Exits by reason.
     public var reasons: [ReasonKey: Exits] = [:]
 
-    /// Time of all states, ns.
-    public var wall: Double { states.reduce(0, +) }
+    /// Time of all states, ns; the tracer's own is in none of them where it is known.
+    public var wall: Double { states.reduce(worldSwitch, +) }
     /// Time in guest mode, ns.
     public var guest: Double { states[Int(State.guest.rawValue)] }
-    /// Time in KVM and QEMU on the guest's behalf, ns.
+    /// Time in KVM and QEMU on the guest's behalf, and the world switch, ns.
     public var virtualization: Double {
-      StateTimes.virtualizationStates.reduce(0) { $0 + states[Int($1.rawValue)] }
+      StateTimes.virtualizationStates.reduce(worldSwitch) { $0 + states[Int($1.rawValue)] }
     }
     /// The two together, ns.
     public var running: Double { guest + virtualization }
 
     mutating func merge(_ other: Block) {
       nanoseconds += other.nanoseconds
+      worldSwitch += other.worldSwitch
       for state in states.indices { states[state] += other.states[state] }
       for (key, exits) in other.reasons {
         reasons[key, default: Exits()].count += exits.count
@@ -88,6 +97,29 @@ public struct Blocks: Equatable, Sendable {
 
   init(blocks: [Block]) { self.blocks = blocks }
 
+  /// Takes the tracer's cost and the world switch out, as the report's headline has them; `accounts` say how far each
+  /// reason's exits go. False, and nothing changes, where this way of recording was not measured.
+  @discardableResult public mutating func calibrate(
+    _ calibration: Calibration, _ mode: Calibration.Mode, accounts: [ExitAccount]
+  ) -> Bool {
+    var paths: [ReasonKey: Calibration.Path] = [:]
+    for account in accounts {
+      paths[ReasonKey(isa: account.isa, reason: account.reason)] = Calibration.exits(of: [account]).keys.first
+    }
+    var calibrated = blocks
+    for (index, block) in blocks.enumerated() {
+      var exits: [Calibration.Path: UInt64] = [:]
+      for (key, some) in block.reasons { exits[paths[key] ?? .kernel, default: 0] &+= UInt64(clamping: some.count) }
+      var states = StateTimes()
+      for state in State.allCases { states[state] = UInt64(clamping: block.states[Int(state.rawValue)]) }
+      guard let adjusted = calibration.adjusted(states, exits: exits, mode: mode) else { return false }
+      calibrated[index].states = adjusted.states.nanoseconds.map(Double.init)
+      calibrated[index].worldSwitch = Double(adjusted.worldSwitchNanoseconds)
+    }
+    blocks = calibrated
+    return true
+  }
+
   /// A length that is no more below this than clocks and timers jitter counts as reached.
   static let tolerance = 0.95
 
@@ -105,4 +137,9 @@ public struct Blocks: Equatable, Sendable {
     if open.nanoseconds > 0, !joined.isEmpty { joined[joined.count - 1].merge(open) }
     return Blocks(blocks: joined)
   }
+}
+
+extension UInt64 {
+  /// The nearest whole number that fits.
+  fileprivate init(clamping value: Double) { self = value < 0 ? 0 : value < 0x1p64 ? UInt64(value) : .max }
 }

@@ -34,14 +34,29 @@ public struct DiffBuilder {
       before: reports[0].capture, after: reports[1].capture, filter: filter, least: least,
       failures: zip(["before", "after"], reports).flatMap { name, report in
         report.trust.failures.map { "\(name): \($0)" }
-      }, warnings: zip(["before", "after"], reports).flatMap { warnings($0, $1.trust) },
+      }, warnings: gross + zip(["before", "after"], reports).flatMap { warnings($0, $1.trust) },
       onlyBefore: pairing.onlyBefore.map(name), onlyAfter: pairing.onlyAfter.map(name), vms: machines)
   }
 
   private func blocks(_ vms: [VirtualMachine], _ evidence: Evidence) -> Blocks {
     // a pid that came twice is more than one VM: which of them an exit belongs to is not known
     let pids = vms.map(\.pid).filter { pid in evidence.ledger.vms.count { $0.pid == pid } == 1 }
-    return Blocks(evidence.timeline, vcpus: vms.flatMap(\.vcpus), pids: Set(pids))
+    var blocks = Blocks(evidence.timeline, vcpus: vms.flatMap(\.vcpus), pids: Set(pids))
+    // gross with gross, or net with net
+    if isCalibrated(before), isCalibrated(after), let mode = evidence.capture.mode {
+      var accounts: [Blocks.ReasonKey: ExitAccount] = [:]
+      for account in vms.flatMap(\.vcpus).flatMap(\.accounts) {
+        let key = Blocks.ReasonKey(isa: account.isa, reason: account.reason)
+        accounts[key, default: ExitAccount(isa: account.isa, reason: account.reason)].add(account)
+      }
+      evidence.capture.calibration.map { _ = blocks.calibrate($0, mode, accounts: Array(accounts.values)) }
+    }
+    return blocks
+  }
+
+  private func isCalibrated(_ evidence: Evidence) -> Bool {
+    guard let mode = evidence.capture.mode, let calibration = evidence.capture.calibration else { return false }
+    return Calibration.Path.allCases.allSatisfy { calibration.tracer($0, mode) != nil }
   }
 
   private func isas(_ vms: [VirtualMachine]) -> Set<UInt8> { Set(vms.flatMap(\.vcpus).flatMap(\.accounts).map(\.isa)) }
@@ -130,6 +145,14 @@ public struct DiffBuilder {
     if !trust.damage.isEmpty { warnings.append("\(name): damaged; what was there is missing") }
     if !trust.isComplete { warnings.append("\(name): the recording did not end in order") }
     return warnings
+  }
+
+  /// What the overhead contains.
+  private var gross: [String] {
+    let isFirst = isCalibrated(before)
+    if isFirst == isCalibrated(after) { return [] }
+    let side = isFirst ? "before" : "after"
+    return ["only \(side) is calibrated: the world switch and the tracer's cost are taken out of neither"]
   }
 
   /// Differences of the load, and of what was recorded, that show as differences of the VM.

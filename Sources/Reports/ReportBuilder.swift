@@ -37,7 +37,7 @@ public struct ReportBuilder {
     var totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
     if totals.headline.kind == .overhead {
       let only = machines.count == 1 ? machines.first?.section.headline.variation : nil
-      totals.headline.variation = only ?? variation(ledger.vcpus)
+      totals.headline.variation = only ?? variation(ledger.vms, accounts.flatMap(\.self))
     }
     totals.classes = classes(ledger.vms, of: totals)
     return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
@@ -45,15 +45,19 @@ public struct ReportBuilder {
 
   private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
     var section = section(vm.vcpus, accounts: accounts)
-    if section.headline.kind == .overhead { section.headline.variation = variation(vm.vcpus) }
+    if section.headline.kind == .overhead { section.headline.variation = variation([vm], accounts) }
     section.classes = classes([vm], of: section)
     return Report.Machine(
       pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section, vcpus: vm.vcpus.map(thread))
   }
 
-  private func variation(_ vcpus: [VCPU]) -> Report.Variation {
-    // of exits by reason nothing is needed
-    let variation = Variation(Blocks(evidence.timeline, vcpus: vcpus, pids: []))
+  /// Of the same overhead that the verdict names: calibrated, where that can be.
+  private func variation(_ vms: [VirtualMachine], _ accounts: [ExitAccount]) -> Report.Variation {
+    var blocks = Blocks(evidence.timeline, vcpus: vms.flatMap(\.vcpus), pids: Set(vms.map(\.pid)))
+    if let mode = evidence.capture.mode, let calibration = evidence.capture.calibration {
+      blocks.calibrate(calibration, mode, accounts: merged(accounts))
+    }
+    let variation = Variation(blocks)
     return Report.Variation(blocks: variation.blockCount, low: variation.low, high: variation.high)
   }
 
@@ -117,7 +121,8 @@ public struct ReportBuilder {
       rest: Report.Rest(
         overflowExits: vcpus.reduce(0) { $0 &+ $1.overflowExits },
         overflowNanoseconds: vcpus.reduce(0) { $0 &+ $1.overflowNanoseconds }, handledNanoseconds: rest,
-        ofRunning: share(rest, running)))
+        ofRunning: share(rest, running)),
+      calibrated: calibrated(states, accounts: accounts, isBusy: headline.kind == .overhead))
   }
 
   /// A short table's number of reasons.
@@ -273,6 +278,8 @@ public struct ReportBuilder {
       gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
       damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
       checks: checks, missedInterrupts: vcpus.reduce(0) { $0 &+ $1.missedInterrupts },
+      calibrated: hasCalibration ? evidence.capture.calibration?.date : nil,
+      calibrationProblem: calibrationProblem,
       failures: failures(residual: fraction) + checks.filter { !$0.holds }.map(\.text), merged: mergedStates(),
       notes: notes())
   }
@@ -333,6 +340,41 @@ public struct ReportBuilder {
       notes.append("\(format) does not say which VM a thread belongs to: all such vCPU threads are one group.")
     }
     return notes
+  }
+
+  // MARK: Calibration
+
+  private var hasCalibration: Bool {
+    guard let mode = evidence.capture.mode, let calibration = evidence.capture.calibration else { return false }
+    return calibration.tracer(.kernel, mode) != nil
+  }
+
+  private var calibrationProblem: String? {
+    if let problem = evidence.capture.calibrationProblem { return problem }
+    guard evidence.capture.calibration != nil, !hasCalibration else { return nil }
+    let mode = evidence.capture.mode.map { "recordings by \($0.name)" } ?? "recordings of this kind"
+    return "the host's calibration does not cover \(mode)"
+  }
+
+  private func calibrated(_ states: StateTimes, accounts: [ExitAccount], isBusy: Bool) -> Report.Calibrated? {
+    guard let mode = evidence.capture.mode, let calibration = evidence.capture.calibration else { return nil }
+    let exits = Calibration.exits(of: accounts)
+    guard let low = calibration.adjusted(states, exits: exits, mode: mode, at: .low),
+      let mid = calibration.adjusted(states, exits: exits, mode: mode),
+      let high = calibration.adjusted(states, exits: exits, mode: mode, at: .high)
+    else { return nil }
+    func virt(_ adjusted: Calibration.Adjusted) -> UInt64 {
+      adjusted.states.virtualization &+ adjusted.worldSwitchNanoseconds
+    }
+    func running(_ adjusted: Calibration.Adjusted) -> UInt64 { virt(adjusted) &+ adjusted.states[.guest] }
+    let unknown = states[.unknown]
+    return Report.Calibrated(
+      worldSwitchNanoseconds: mid.worldSwitchNanoseconds, worldSwitchLowNanoseconds: low.worldSwitchNanoseconds,
+      worldSwitchHighNanoseconds: high.worldSwitchNanoseconds,
+      worldSwitchOfRunning: isBusy ? share(mid.worldSwitchNanoseconds, running(mid)) : nil,
+      tracerNanoseconds: mid.tracerNanoseconds, overhead: isBusy ? share(virt(mid), running(mid)) : nil,
+      low: isBusy ? share(virt(low), running(low) &+ unknown) : nil,
+      high: isBusy ? share(virt(high) &+ unknown, running(high) &+ unknown) : nil)
   }
 
   // MARK: Arithmetic

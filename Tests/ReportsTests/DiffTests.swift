@@ -75,6 +75,23 @@ enum DiffScenes {
     #expect(!report.isDifferent)
   }
 
+  @Test func calibratedRecordingsAreComparedAndVaryNet() throws {
+    let (before, after) = (Scenes.calibrated(Scenes.steady()), Scenes.calibrated(Scenes.steady(factor: 1.5)))
+    let report = try DiffBuilder(before, after).report()
+    let overhead = try #require(report.vms[0].overhead)
+    for (evidence, found) in [(before, overhead.before), (after, overhead.after)] {
+      let section = try ReportBuilder(evidence).report().totals
+      let net = try #require(section.calibrated?.overhead)
+      #expect(net != section.headline.overhead && abs(found - net) < 1e-6)
+      let variation = try #require(section.headline.variation)
+      #expect((variation.low ?? 1) < net && net < (variation.high ?? 0))
+    }
+    let mixed = try DiffBuilder(Scenes.steady(), after).report()
+    #expect(mixed.warnings.contains { $0.hasPrefix("only after is calibrated") })
+    let gross = try DiffBuilder(Scenes.steady(), Scenes.steady(factor: 1.5)).report()
+    #expect(mixed.vms[0].rows == gross.vms[0].rows && gross.warnings.isEmpty)
+  }
+
   @Test func aLoadThatDiffersIsSaid() throws {
     #expect(try DiffScenes.report("load").vms[0].warnings.contains { $0.hasPrefix("the load differed: 0.80 → 0.40 s") })
   }
