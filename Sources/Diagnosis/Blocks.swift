@@ -113,7 +113,7 @@ public struct Blocks: Equatable, Sendable {
       var states = StateTimes()
       for state in State.allCases { states[state] = UInt64(clamping: block.states[Int(state.rawValue)]) }
       guard let adjusted = calibration.adjusted(states, exits: exits, mode: mode) else { return false }
-      calibrated[index].states = adjusted.states.nanoseconds.map(Double.init)
+      calibrated[index].states = adjusted.states.nanoseconds.map { Double($0) }
       calibrated[index].worldSwitch = Double(adjusted.worldSwitchNanoseconds)
     }
     blocks = calibrated

@@ -58,8 +58,8 @@ public struct JSONDiff {
     writer.object { writer in
       writer.field("kind", row.kind.rawValue)
       writer.field("state", row.state)
-      writer.field("isa", row.isa.map(UInt64.init))
-      writer.field("reason", row.reason.map(UInt64.init))
+      writer.field("isa", row.isa.map { UInt64($0) })
+      writer.field("reason", row.reason.map { UInt64($0) })
       writer.field("label", row.label)
       writer.field("before", row.before)
       writer.field("after", row.after)
