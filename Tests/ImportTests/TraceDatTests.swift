@@ -23,7 +23,8 @@ func counts(_ evidence: Evidence) -> [OracleReason: OracleCount] {
     let (ours, theirs) = (counts(evidence), try TraceCmdOracle.reasons(path))
     #expect(ours.mapValues { [$0.exits, $0.finished] } == theirs.mapValues { [$0.exits, $0.finished] })
     // with what interrupted the guest an exit begins before its kvm_exit
-    let times = try TraceCmdReport(of: path).reasons.map {
+    let names = interruptions(evidence, try SampleTraces.traceDat(name).events)
+    let times = try TraceCmdReport(of: path, interruptions: names).reasons.map {
       (OracleReason(isa: $0.key.isa, reason: $0.key.reason), $0.value.totalNanoseconds)
     }
     #expect(ours.mapValues(\.nanoseconds) == Dictionary(uniqueKeysWithValues: times))

@@ -9,7 +9,10 @@ public struct RecordPairing: Sendable {
   public private(set) var vcpus: [UInt32: Int] = [:]
 
   /// Pairs records, which must be in the order of time, by the formats that describe them.
-  public init(_ records: [TracepointRecord], events: [EventText]) throws {
+  /// `interruptions`: names of the events that begin an exit.
+  public init(
+    _ records: [TracepointRecord], events: [EventText], interruptions names: Set<String> = []
+  ) throws {
     guard let exit = events.first(where: { $0.name == "kvm_exit" }),
       let entry = events.first(where: { $0.name == "kvm_entry" }),
       let reasonField = exit.fields.first(where: { $0.name == "exit_reason" }),
@@ -18,9 +21,7 @@ public struct RecordPairing: Sendable {
     else { throw SampleError(text: "a format is missing") }
     var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
     let userspaceExit = events.first { $0.name == "kvm_userspace_exit" }?.id
-    let interruptions = Set(
-      events.filter { $0.name == "sched_switch" || ($0.system == "irq_vectors" && $0.name.hasSuffix("_entry")) }.map(
-        \.id))
+    let interruptions = Set(events.filter { names.contains($0.name) }.map(\.id))
     var guests = GuestStays()
     for record in records where !record.discarded {
       let thread = record.thread

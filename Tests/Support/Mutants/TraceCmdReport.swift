@@ -68,6 +68,7 @@ public struct TraceCmdReport: Sendable {
   /// Events that the program says were dropped.
   public private(set) var droppedCount: UInt64 = 0
   private var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
+  private let interruptions: Set<String>
   private var guests = GuestStays()
   private var lastPlaces: [UInt32: (cpu: UInt64, line: Int)] = [:]
   private var lastLosses: [UInt64: Int] = [:]
@@ -82,13 +83,15 @@ public struct TraceCmdReport: Sendable {
   }
 
   /// Runs the program: all fields by name (-R), time in ns (-t), none of its plugins (-N).
-  public init(of path: String) throws {
+  /// `interruptions`: names of the events that begin an exit.
+  public init(of path: String, interruptions: Set<String> = []) throws {
+    self.interruptions = interruptions
     let output = try CountingTool.traceCmd.run(["report", "-R", "-t", "-N", "-i", path])
     guard output.status == 0 else { throw SampleError(text: "trace-cmd report: \(output.errors)") }
-    try self.init(lines: output.bytes)
+    try read(output.bytes)
   }
 
-  init(lines: [UInt8]) throws {
+  private mutating func read(_ lines: [UInt8]) throws {
     for line in lines.split(separator: UInt8(ascii: "\n")) {
       if let loss = TraceCmdLoss(line) {
         lose(loss)
@@ -96,7 +99,7 @@ public struct TraceCmdReport: Sendable {
       }
       guard let event = try TraceCmdLine(line) else { continue }
       lineCount += 1
-      if event.kind == .other { continue }
+      if event.kind == .other || !isUsed(event.kind) { continue }
       move(event.thread, event.cpu)
       switch event.kind {
       case .exit(let key):
@@ -107,12 +110,21 @@ public struct TraceCmdReport: Sendable {
         guard let exit = open.removeValue(forKey: event.thread) else { continue }
         threads[event.thread]?[exit.key]?.finish(event.nanoseconds - exit.nanoseconds)
       case .userspaceExit: guests.leave(event.thread)
-      case .handler: guests.interrupt(event.thread, event.nanoseconds)
+      case .handler(_, let isEntry):
+        if isEntry { guests.interrupt(event.thread, event.nanoseconds) }
       case .exchange(let next):
         guests.interrupt(event.thread, event.nanoseconds)
         move(next, event.cpu)
       case .neighbour, .other: continue
       }
+    }
+  }
+
+  private func isUsed(_ kind: TraceCmdLine.Kind) -> Bool {
+    switch kind {
+    case .handler(let name, _): interruptions.contains("\(name)_entry")
+    case .exchange: interruptions.contains("sched_switch")
+    default: true
     }
   }
 
@@ -181,7 +193,7 @@ private struct TraceCmdLine {
     case entry
     case userspaceExit
     /// Of the host's own interrupts.
-    case handler
+    case handler(String, isEntry: Bool)
     /// The running thread gives its CPU to another.
     case exchange(UInt32)
     /// Shows on which CPU the thread is.
@@ -247,7 +259,8 @@ private struct TraceCmdLine {
     default:
       if neighbours.contains(name) { return .neighbour }
       if name.hasPrefix("kvm_") { return .other }
-      return name.hasSuffix("_entry") ? .handler : name.hasSuffix("_exit") ? .neighbour : .other
+      if name.hasSuffix("_entry") { return .handler(String(name.dropLast(6)), isEntry: true) }
+      return name.hasSuffix("_exit") ? .handler(String(name.dropLast(5)), isEntry: false) : .other
     }
   }
 
