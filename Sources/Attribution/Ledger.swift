@@ -148,10 +148,8 @@ public struct VCPU: Equatable, Sendable {
   public var overflowNanoseconds: UInt64 = 0
   /// Whether the thread's end was seen.
   public var ended = false
-  /// Whether kvm_vcpu_wakeup was seen, so that HLT is divided into handling, polling and waiting.
-  public var haltIsDivided = false
-  /// Which events fed it (`enum kt_feature`): a state that needs another one is merged with its neighbours.
-  public var features: UInt8 = 0
+  /// Which events fed it: `features.merged(in:)` says what its states hold besides what they are named after.
+  public var features: StateFeatures = []
   /// Times that it came on a CPU again.
   public var switches: UInt64 = 0
   /// Events on a CPU while it was off it, or the other way round: the switch between was not seen.
@@ -197,8 +195,12 @@ public struct VCPU: Equatable, Sendable {
     overflowExits = value.overflow_exits
     overflowNanoseconds = value.overflow_ns
     ended = value.ended != 0
-    haltIsDivided = value.wakeups > 0
-    features = value.features
+    features = StateFeatures(rawValue: value.features)
+    if features.isEmpty {
+      // from before the features were written down: what came was recorded
+      if value.wakeups > 0 { features.insert(.wakeup) }
+      if value.userspace_exits > 0 { features.insert(.userspaceExit) }
+    }
     switches = value.switches
     missedSwitches = value.missed_switches
     missedWakings = value.missed_wakings

@@ -1,4 +1,5 @@
 import CKvmtax
+import Glibc
 
 /// Where events come from: a file's events, in the order in which the machine is to see them.
 public protocol EventSource {
@@ -32,8 +33,8 @@ public struct Replay: ~Copyable {
   private let features: UInt8
   /// Per kind of event, how many came.
   public private(set) var eventsByKind = [UInt64](repeating: 0, count: Int(KT_KINDS.rawValue))
-  /// Per slot, the CPU of its last event.
-  private var cpuOfSlot: UnsafeMutablePointer<UInt32>
+  /// Per slot, where and when it was last seen: not every event moves the machine.
+  private var placeOfSlot: UnsafeMutablePointer<Place>
   /// Per CPU, its last loss; empty as long as there was none.
   private var losses: [Loss] = []
   /// tid / 4096 -> page of slot numbers plus one.
@@ -42,6 +43,10 @@ public struct Replay: ~Copyable {
   private var usedPages: [Int] = []
   /// When the recorder's programs went quiet, in order. A slot's `epoch` is the number of those that it knows of.
   private var quietTimes: [UInt64] = []
+  private struct Place {
+    var cpu: UInt32 = 0
+    var nanoseconds: UInt64 = 0
+  }
   private struct Loss {
     var startNanoseconds: UInt64 = 0
     var endNanoseconds: UInt64 = 0
@@ -95,10 +100,13 @@ public struct Replay: ~Copyable {
     rows.initialize(repeating: kt_row(), count: rowCapacity)
     rowOfReason = .allocate(capacity: slotCapacity * 256)
     rowOfReason.initialize(repeating: 0, count: slotCapacity * 256)
-    cpuOfSlot = .allocate(capacity: slotCapacity)
-    cpuOfSlot.initialize(repeating: 0, count: slotCapacity)
-    pages = .allocate(capacity: Replay.pageCount)
-    pages.initialize(repeating: nil, count: Replay.pageCount)
+    placeOfSlot = .allocate(capacity: slotCapacity)
+    placeOfSlot.initialize(repeating: Place(), count: slotCapacity)
+    // 8 MiB of which a trace uses a few entries: the kernel gives zeroed pages as they are touched
+    guard let zeroed = calloc(Replay.pageCount, MemoryLayout<UnsafeMutablePointer<UInt32>?>.stride) else {
+      fatalError("no memory")
+    }
+    pages = zeroed.bindMemory(to: UnsafeMutablePointer<UInt32>?.self, capacity: Replay.pageCount)
   }
 
   deinit {
@@ -107,9 +115,9 @@ public struct Replay: ~Copyable {
     rowOfReason.deallocate()
     keys.deallocate()
     rowOfKey.deallocate()
-    cpuOfSlot.deallocate()
+    placeOfSlot.deallocate()
     for page in usedPages { pages[page]?.deallocate() }
-    pages.deallocate()
+    free(pages)
   }
 
   /// Takes events in order.
@@ -143,7 +151,7 @@ public struct Replay: ~Copyable {
     }
     if Int(slots[number].epoch) != quietTimes.count { endQuiet(number, atNanoseconds: event.time_ns) }
     if !losses.isEmpty { cutByLoss(number, cpu: event.cpu) }
-    cpuOfSlot[number] = event.cpu
+    placeOfSlot[number] = Place(cpu: event.cpu, nanoseconds: event.time_ns)
     let slot = slots + number
     var isa: UInt8 = 0
     var reason: UInt32 = 0
@@ -218,16 +226,18 @@ public struct Replay: ~Copyable {
     let cpu = Int(event.cpu)
     if losses.count <= cpu { losses.append(contentsOf: repeatElement(Loss(), count: cpu + 1 - losses.count)) }
     losses[cpu] = Loss(startNanoseconds: event.arg, endNanoseconds: event.time_ns)
-    for number in 0..<threadCount where cpuOfSlot[number] == event.cpu && slots[number].since_ns <= event.time_ns {
+    for number in 0..<threadCount where placeOfSlot[number].cpu == event.cpu && lastSeen(number) <= event.time_ns {
       cut(number, from: event.arg, to: event.time_ns)
     }
   }
 
+  private func lastSeen(_ number: Int) -> UInt64 { max(placeOfSlot[number].nanoseconds, slots[number].since_ns) }
+
   /// A thread's next event is on a CPU that lost events after the thread's last one elsewhere.
   @inline(never) private mutating func cutByLoss(_ number: Int, cpu: UInt32) {
-    guard Int(cpu) < losses.count, cpuOfSlot[number] != cpu else { return }
+    guard Int(cpu) < losses.count, placeOfSlot[number].cpu != cpu else { return }
     let loss = losses[Int(cpu)]
-    if slots[number].since_ns < loss.endNanoseconds {
+    if lastSeen(number) < loss.endNanoseconds {
       cut(number, from: loss.startNanoseconds, to: loss.endNanoseconds)
     }
   }
@@ -268,7 +278,7 @@ public struct Replay: ~Copyable {
     slots[number].thread = UInt32(threadCount)
     kt_start(slots + number, event.time_ns, event.tid, event.tgid, features)
     slots[number].epoch = UInt32(quietTimes.count)
-    cpuOfSlot[number] = event.cpu
+    placeOfSlot[number] = Place(cpu: event.cpu, nanoseconds: event.time_ns)
     entries[entry] = UInt32(threadCount)
     return number
   }
@@ -290,11 +300,11 @@ public struct Replay: ~Copyable {
     (keyTable + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
     rowOfKey.deallocate()
     rowOfKey = keyTable
-    let cpus = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity)
-    cpus.moveInitialize(from: cpuOfSlot, count: slotCapacity)
-    (cpus + slotCapacity).initialize(repeating: 0, count: capacity - slotCapacity)
-    cpuOfSlot.deallocate()
-    cpuOfSlot = cpus
+    let places = UnsafeMutablePointer<Place>.allocate(capacity: capacity)
+    places.moveInitialize(from: placeOfSlot, count: slotCapacity)
+    (places + slotCapacity).initialize(repeating: Place(), count: capacity - slotCapacity)
+    placeOfSlot.deallocate()
+    placeOfSlot = places
     slotCapacity = capacity
   }
 
@@ -396,6 +406,12 @@ public struct Replay: ~Copyable {
     ledger.sort()
     return ledger
   }
+
+  /// The threads' slots, for what sums over them.
+  var usedSlots: UnsafeBufferPointer<kt_slot> { UnsafeBufferPointer(start: slots, count: threadCount) }
+
+  /// The features that the stream was said to have.
+  var claimed: StateFeatures { StateFeatures(rawValue: features) }
 
   /// A thread as far as it was replayed.
   public struct Thread {

@@ -24,6 +24,9 @@ struct CpuStream {
   private var pageOffset = 0
   /// The next event; valid until `advance` says there is none.
   private(set) var head = kt_event()
+  /// The one behind it, where one record gave both.
+  private var second = kt_event()
+  private var hasSecond = false
 
   /// Where a page's head keeps the number of bytes in use.
   struct FieldPlaceOfCommit {
@@ -56,6 +59,11 @@ struct CpuStream {
 
   /// Goes to the next event that matters, or to a loss of events; false when there is none.
   mutating func advance(_ table: borrowing KvmEventTable, _ findings: inout Findings) -> Bool {
+    if hasSecond {
+      hasSecond = false
+      head = second
+      return true
+    }
     while true {
       while position < records.count {
         guard let body = nextRecord(&findings) else { break }
@@ -69,13 +77,14 @@ struct CpuStream {
         let slot = table.slotOfType[Int(body.loadUnaligned(as: UInt16.self))]
         guard slot != 0 else { continue }
         let tid = body.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
-        let time = nanoseconds(now)
-        guard let event = table.layout(slot: slot).event(in: body, nanoseconds: time, tid: tid, tgid: 0, cpu: cpu)
-        else {
+        let yield = table.read(
+          body, slot: slot, nanoseconds: nanoseconds(now), tid: tid, tgid: 0, cpu: cpu, into: &head, and: &second)
+        if yield == .nothing { continue }
+        guard yield != .damaged else {
           reject("a record is shorter than its format says or names an impossible thread", &findings)
           break
         }
-        head = event
+        hasSecond = yield == .two
         return true
       }
       let isLoaded = loadPage(&findings)

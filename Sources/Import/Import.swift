@@ -18,10 +18,36 @@ public func importTrace(
   }
 }
 
-extension Replay {
-  /// More threads than any host has vCPUs: the input is damaged.
-  private static var maximumThreads: Int { 100_000 }
+/// Replays a file's events with the features that its formats promise. Where the events then show that some did not
+/// come although they should have, it is replayed once more without them: what waits for them would be wrong.
+///
+/// `run` drains a new source for the table and puts the evidence together.
+func replayed(
+  _ formats: KvmEventTable, file: String, isRecorded: (UInt64) -> Bool = { _ in true },
+  run: (KvmEventTable, inout Replay) throws(InputError) -> Evidence
+) throws(InputError) -> Evidence {
+  var missing: StateFeatures = []
+  var notes: [String] = []
+  while true {
+    let table = formats.chosen(without: missing, isRecorded: isRecorded)
+    var replay = Replay(features: table.features.subtracting(missing).rawValue)
+    var evidence = try run(table, &replay)
+    let check = replay.checkFeatures()
+    // at most one round for each feature
+    guard !check.missing.isEmpty else {
+      evidence.trust.notes += notes
+      return evidence
+    }
+    missing.formUnion(check.missing)
+    if check.hasHalvesOnly {
+      notes.append(
+        "Of \(grouped(check.switches)) switches of vCPU threads, \(grouped(check.halfSwitches)) lack a half: the "
+          + "scheduler's events are of some threads or CPUs only and were not used.")
+    }
+  }
+}
 
+extension Replay {
   /// Drains a source, telling after each batch.
   mutating func drain<Source: EventSource>(
     _ source: inout Source, file: String, afterEachBatch: (borrowing Source) -> Void
@@ -32,9 +58,9 @@ extension Replay {
       try source.read(into: &batch)
       if batch.isEmpty { return }
       step(batch.span)
-      guard threadCount <= Replay.maximumThreads else {
+      guard refusedEvents == 0 else {
         throw InputError(
-          file: file, found: "names more than \(grouped(UInt64(Replay.maximumThreads))) vCPU threads: it is damaged",
+          file: file, found: "names more than \(grouped(UInt64(threadCount))) vCPU threads: it is damaged",
           remedy: "Copy or record it again.")
       }
       afterEachBatch(source)

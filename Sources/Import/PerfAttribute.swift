@@ -26,6 +26,10 @@ struct PerfAttribute: Equatable {
   var isTracepoint: Bool { type == 2 }
   /// True when samples were taken so many times a second instead of at each event.
   var isFrequency: Bool { flags & 1 << 10 != 0 }
+  /// Each event of a tracepoint came, with its time and its fields.
+  var isWhole: Bool {
+    isTracepoint && sampleType & 1 << 2 != 0 && sampleType & 1 << 10 != 0 && !isFrequency && samplePeriod <= 1
+  }
   var hasSampleIdAll: Bool { flags & 1 << 18 != 0 }
 
   /// The clock of the records' times.

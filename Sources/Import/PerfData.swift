@@ -11,11 +11,23 @@ func importPerfData(
     try header.checkFormats()
     try header.checkEvents()
   }
-  var source = PerfSource(header)
+  let recorded = Set(header.attributes.filter(\.isWhole).map(\.config))
+  // perf writes the formats of the events that it records, and to a pipe it writes them before the first sample
+  let formats = header.isPipe ? header.formatsInPipe : header.formats
+  return try replayed(
+    formats?.events ?? KvmEventTable(), file: path, isRecorded: { header.isPipe || recorded.contains($0) }
+  ) { (table, replay) throws(InputError) in
+    try evidence(header, table, &replay, progress: progress)
+  }
+}
+
+private func evidence(
+  _ header: PerfHeader, _ table: KvmEventTable, _ replay: inout Replay, progress: (Double) -> Void
+) throws(InputError) -> Evidence {
+  var source = PerfSource(header, table)
   if !header.isPipe, !source.hasExits { throw header.noExits }
-  var replay = Replay()
-  let total = Double(max(1, bytes.count))
-  try replay.drain(&source, file: path) { progress(min(1, Double($0.position) / total)) }
+  let total = Double(max(1, header.bytes.count))
+  try replay.drain(&source, file: header.file) { progress(min(1, Double($0.position) / total)) }
   if header.isPipe {
     try source.header.checkFormats()
     try source.header.checkEvents()
@@ -23,13 +35,23 @@ func importPerfData(
   }
   if replay.eventCount == 0, let place = source.damage.places.first {
     throw InputError(
-      file: path, offset: place.offset, found: "\(place.found); no kvm event is readable before it",
+      file: header.file, offset: place.offset, found: "\(place.found); no kvm event is readable before it",
       remedy: "Copy or record it again.")
   }
   return evidence(source, replay)
 }
 
 extension PerfHeader {
+  /// The event formats among the records of a pipe.
+  fileprivate var formatsInPipe: TracingFormats? {
+    var records = PerfRecords(bytes, offset: dataOffset, size: dataSize)
+    var damage = DamageLog()
+    while let record = records.next(&damage) {
+      if record.type == PerfRecordType.tracingData { return TracingFormats(perfTracingData: record.payload) }
+    }
+    return nil
+  }
+
   /// Without formats no record can be read; says why they are missing.
   fileprivate func checkFormats() throws(InputError) {
     guard formats == nil else { return }
@@ -68,7 +90,9 @@ extension PerfHeader {
   /// Pairing needs every event with its time.
   fileprivate func checkEvents() throws(InputError) {
     guard let events = formats?.events else { return }
-    for attribute in attributes where attribute.isTracepoint && events.slot(id: attribute.config) != 0 {
+    // of the others the file just has none that can be used
+    for attribute in attributes where attribute.isTracepoint && events.isPaired(slot: events.slot(id: attribute.config))
+    {
       if attribute.sampleType & 1 << 2 == 0 || attribute.sampleType & 1 << 10 == 0 {
         throw InputError(
           file: file, found: "its kvm events carry no \(attribute.sampleType & 1 << 2 == 0 ? "times" : "fields")",

@@ -15,8 +15,8 @@ struct PerfOrder {
   private var limit: UInt64 = 0
   /// Times at which so many events were waiting that a part was given out early.
   private(set) var earlyFlushes: UInt64 = 0
-  /// 4 million events or 230 MB.
-  private static let maximumWaiting = 4 << 20
+  /// 3 million events or 250 MB.
+  private static let maximumWaiting = 3 << 20
 
   init() {
     events.reserveCapacity(1 << 16)

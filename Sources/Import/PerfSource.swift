@@ -6,7 +6,8 @@ struct PerfSource: EventSource {
   private(set) var header: PerfHeader
   private var records: PerfRecords
   private var order = PerfOrder()
-  /// Per attribute the slot of its layout in the table of kvm events, 0 for an event that does not matter.
+  private let table: KvmEventTable
+  /// Per attribute the slot of its layout in the table, 0 for an event that does not matter.
   private var slots: [UInt8] = []
   private var trailer: PerfTrailerLayout?
   private var isAtEnd = false
@@ -16,21 +17,24 @@ struct PerfSource: EventSource {
   /// Per CPU, the time of its last sample.
   private var lastTimes: [UInt64] = []
   private(set) var threadNames: [UInt32: String] = [:]
+  /// What the last sample gave.
+  private var first = kt_event()
+  private var second = kt_event()
   /// Samples of any event.
   private(set) var sampleCount: UInt64 = 0
   /// Samples whose id no event of the file has.
   private(set) var strangers: UInt64 = 0
 
-  init(_ header: PerfHeader) {
+  /// `table` says which of the events are read.
+  init(_ header: PerfHeader, _ table: KvmEventTable) {
     self.header = header
+    self.table = table
     records = PerfRecords(header.bytes, offset: header.dataOffset, size: header.dataSize)
     prepare()
   }
 
   /// Whether an event of the file is kvm_exit in a form that can be read.
-  var hasExits: Bool {
-    slots.contains { $0 != 0 && header.formats?.events.layout(slot: $0).kind == UInt8(KT_EXIT.rawValue) }
-  }
+  var hasExits: Bool { slots.contains { table.isExit(slot: $0) } }
 
   private static let maximumCpus = 65_536
 
@@ -46,9 +50,7 @@ struct PerfSource: EventSource {
     trailer = header.attributes.first.map { PerfTrailerLayout($0) }
   }
 
-  private func slot(of attribute: PerfAttribute) -> UInt8 {
-    attribute.isTracepoint ? header.formats?.events.slot(id: attribute.config) ?? 0 : 0
-  }
+  private func slot(of attribute: PerfAttribute) -> UInt8 { attribute.isWhole ? table.slot(id: attribute.config) : 0 }
 
   mutating func read(into batch: inout [kt_event]) {
     batch.removeAll(keepingCapacity: true)
@@ -79,7 +81,7 @@ struct PerfSource: EventSource {
     guard body.count >= layout.fixedSize, let timePlace = layout.time else { return }
     let time = body.loadUnaligned(fromByteOffset: timePlace, as: UInt64.self)
     order.see(time)
-    guard attribute < slots.count, slots[attribute] != 0, let formats = header.formats else { return }
+    guard attribute < slots.count, slots[attribute] != 0 else { return }
     var tid: UInt32 = 0
     var tgid: UInt32 = 0
     if let place = layout.tid {
@@ -92,17 +94,24 @@ struct PerfSource: EventSource {
       damage.add(offset: record.offset, length: UInt64(body.count) + 8, "a sample is cut short")
       return
     }
-    if layout.tid == nil, raw.count >= 8 { tid = raw.loadUnaligned(fromByteOffset: 4, as: UInt32.self) }
-    guard
-      let event = formats.events.layout(slot: slots[attribute]).event(
-        in: raw, nanoseconds: time, tid: tid, tgid: tgid, cpu: cpu)
-    else {
+    // perf has no number for a thread that is about to end; the tracepoint has
+    if layout.tid == nil || tid == .max, raw.count >= 8 {
+      tid = raw.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+      tgid = 0
+    }
+    let yield = table.read(
+      raw, slot: slots[attribute], nanoseconds: time, tid: tid, tgid: tgid, cpu: cpu, into: &first, and: &second)
+    switch yield {
+    case .nothing: break
+    case .damaged:
       damage.add(
         offset: record.offset, length: UInt64(body.count) + 8,
         "a sample is shorter than its format says or names an impossible thread")
-      return
+    case .one: if order.add(first) { order.giveHalf(into: &batch) }
+    case .two:
+      let isFull = order.add(first)
+      if order.add(second) || isFull { order.giveHalf(into: &batch) }
     }
-    if order.add(event) { order.giveHalf(into: &batch) }
   }
 
   /// The event that a sample belongs to: by its id; id 0 and files with one event mean the first.

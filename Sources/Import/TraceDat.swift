@@ -22,10 +22,11 @@ func importTraceDat(
       others.append(buffer.name)
       continue
     }
-    var source = TraceDatSource(header, buffer)
-    var replay = Replay()
-    try replay.drain(&source, file: path) { progress(min(1, Double($0.findings.bytesTaken) / total)) }
-    evidence = header.evidence(buffer, source, replay)
+    evidence = try replayed(header.formats.events, file: path) { (table, replay) throws(InputError) in
+      var source = TraceDatSource(header, buffer, table)
+      try replay.drain(&source, file: path) { progress(min(1, Double($0.findings.bytesTaken) / total)) }
+      return header.evidence(source, replay)
+    }
   }
   guard var evidence else { throw InputError(file: path, found: "holds no trace data") }
   if !others.isEmpty {
@@ -36,9 +37,7 @@ func importTraceDat(
 
 extension TraceDatHeader {
   /// Puts together what the header says and what the events add up to.
-  fileprivate borrowing func evidence(
-    _ buffer: Buffer, _ source: borrowing TraceDatSource, _ replay: borrowing Replay
-  ) -> Evidence {
+  fileprivate borrowing func evidence(_ source: borrowing TraceDatSource, _ replay: borrowing Replay) -> Evidence {
     var capture = Capture(file: file, format: "trace.dat v\(version)", rung: "events")
     capture.host = host
     capture.kernel = kernel

@@ -12,8 +12,9 @@ struct TraceDatSource: EventSource {
   /// All chunks in memory together take at most this much.
   private static let chunkMemory = 512 << 20
 
-  init(_ header: borrowing TraceDatHeader, _ buffer: TraceDatHeader.Buffer) {
-    table = header.formats.events
+  /// `table` says which of the events are read.
+  init(_ header: borrowing TraceDatHeader, _ buffer: TraceDatHeader.Buffer, _ table: KvmEventTable) {
+    self.table = table
     let budget = min(16 << 20, TraceDatSource.chunkMemory / max(buffer.cpus.count, 1))
     for data in buffer.cpus.sorted(by: { $0.cpu < $1.cpu }) {
       var stream = CpuStream(header, buffer, data, chunkBudget: budget)

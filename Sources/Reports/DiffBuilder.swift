@@ -172,7 +172,7 @@ public struct DiffBuilder {
     }
     func isInOne(_ condition: ([VCPU]) -> Bool) -> Bool { condition(sides[0]) != condition(sides[1]) }
     func has(_ state: State) -> ([VCPU]) -> Bool { { $0.contains { $0.states[state] > 0 } } }
-    if isInOne({ $0.contains(where: \.haltIsDivided) }) {
+    if isInOne({ $0.contains { $0.features.contains(.wakeup) } }) {
       warnings.append("HLT is divided into handling and waiting in one recording only")
     }
     if isInOne(has(.qemu)) { warnings.append("time in QEMU was told from the kernel's in one recording only") }

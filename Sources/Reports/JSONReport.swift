@@ -105,7 +105,6 @@ public struct JSONReport: Renderer {
             writer.field("index", vcpu.index)
             writer.field("name", vcpu.name)
             writer.field("ended", vcpu.ended)
-            writer.field("halt_is_divided", vcpu.haltIsDivided)
             section(vcpu.section, to: &writer)
           }
         }
@@ -119,6 +118,11 @@ public struct JSONReport: Renderer {
     writer.field("wall_ns", section.wallNanoseconds)
     writer.field("headline") { headline(section.headline, to: &$0) }
     writer.field("states_ns") { states(section.states, to: &$0) }
+    writer.field("states_merged") { writer in
+      writer.object { writer in
+        for state in section.merged { writer.field(state.name, state.others) }
+      }
+    }
     writer.field("groups") { $0.array(section.groups) { group($1, to: &$0) } }
     if let calibrated = section.calibrated {
       writer.field("calibrated") { self.calibrated(calibrated, to: &$0) }

@@ -54,6 +54,8 @@ extension Report {
     public var headline: Headline
     /// ns per state, all states in their order.
     public var states: [StateTime]
+    /// States whose time can hold that of others.
+    public var merged: [MergedState]
     /// The states grouped as a reader thinks of them; their times sum to all states' times.
     public var groups: [Group]
     /// kvm_exit events.
@@ -143,6 +145,14 @@ extension Report {
     public var name: String
     /// ns.
     public var nanoseconds: UInt64
+  }
+
+  /// A state that the trace does not tell apart from others.
+  public struct MergedState: Equatable, Sendable {
+    /// The state's one name.
+    public var name: String
+    /// The others' names.
+    public var others: [String]
   }
 
   /// Time of one kind.
@@ -264,8 +274,6 @@ extension Report {
     public var name: String?
     /// Its end was seen.
     public var ended: Bool
-    /// HLT is divided into handling, polling and waiting.
-    public var haltIsDivided: Bool
     /// Its time and exits.
     public var section: Section
     /// Its time as a bar.

@@ -77,8 +77,7 @@ public struct ReportBuilder {
   private func thread(_ vcpu: VCPU) -> Report.Thread {
     Report.Thread(
       thread: vcpu.thread, tid: vcpu.tid, index: vcpu.index, name: vcpu.name, ended: vcpu.ended,
-      haltIsDivided: vcpu.haltIsDivided, section: section([vcpu], accounts: merged(vcpu.accounts)),
-      bar: bar(vcpu.states))
+      section: section([vcpu], accounts: merged(vcpu.accounts)), bar: bar(vcpu.states))
   }
 
   private func source() -> Report.Source {
@@ -112,8 +111,9 @@ public struct ReportBuilder {
     let shortCount = reasons.count > ReportBuilder.shortest + 1 ? ReportBuilder.shortest : reasons.count
     return Report.Section(
       vcpuCount: vcpus.count, spanNanoseconds: span, wallNanoseconds: wall, headline: headline, states: times(states),
+      merged: mergedStates(features(of: vcpus)),
       groups: groups(
-        states, wall: wall, running: running, divided: vcpus.contains(where: \.haltIsDivided),
+        states, wall: wall, running: running, features: features(of: vcpus),
         hasHandledHalt: reasons.contains { $0.isHalt && $0.handledNanoseconds > 0 }),
       exits: exits, exitsPerSecond: perSecond(exits, span), reasons: reasons,
       shortCount: shortCount,
@@ -152,9 +152,20 @@ public struct ReportBuilder {
       virtMillisecondsPerSecond: share(virt, span).map { $0 * 1000 })
   }
 
-  private func groups(_ states: StateTimes, wall: UInt64, running: UInt64, divided: Bool, hasHandledHalt: Bool)
-    -> [Report.Group]
-  {
+  /// The features that all of the vCPUs have.
+  private func features(of vcpus: [VCPU]) -> StateFeatures {
+    guard let first = vcpus.first else { return [] }
+    return vcpus.reduce(first.features) { $0.intersection($1.features) }
+  }
+
+  private func mergedStates(_ features: StateFeatures) -> [Report.MergedState] {
+    State.allCases.map { Report.MergedState(name: $0.name, others: features.merged(in: $0).map(\.name)) }
+      .filter { !$0.others.isEmpty }
+  }
+
+  private func groups(
+    _ states: StateTimes, wall: UInt64, running: UInt64, features: StateFeatures, hasHandledHalt: Bool
+  ) -> [Report.Group] {
     func group(
       _ id: String, _ label: String, _ members: [State], isRunning: Bool = false, always: Bool = false,
       note: String? = nil
@@ -165,23 +176,38 @@ public struct ReportBuilder {
         id: id, label: label, nanoseconds: time, ofWall: share(time, wall),
         ofRunning: isRunning ? share(time, running) : nil, note: note)
     }
-    let hasScheduler = states[.qemuBlocked] > 0
     return [
       group("guest", "guest code", [.guest], isRunning: true, always: true, note: "world switch included"),
-      group("kernel", "exits: kernel", [.kernel], isRunning: true, always: true),
+      group(
+        "kernel", "exits: kernel", [.kernel], isRunning: true, always: true, note: kernelNote(states, features)),
       group(
         "qemu", "exits: QEMU", [.qemu], isRunning: true, always: true,
-        note: hasScheduler || states[.qemu] == 0 ? nil : "on CPU and blocked together"),
+        note: features.merged(in: .qemu).contains(.qemuBlocked) && states[.qemu] > 0
+          ? "on CPU and blocked together" : nil),
       group("blocked", "exits: blocked", [.qemuBlocked, .kernelBlocked], isRunning: true),
-      group("interference", "interference", [.preempted, .wakeLatency, .hostInterrupt]),
+      group(
+        "interference", "interference", [.preempted, .wakeLatency, .hostInterrupt],
+        note: features.merged(in: .preempted).isEmpty ? nil : "run delay: preempted or woken"),
       group("poll", "halt: polling", [.haltPoll], note: "host cost, not overhead"),
       group(
         "idle", "halt (idle)", [.haltWait], always: true,
-        note: states[.haltWait] == 0
-          ? nil : divided ? "waiting" : hasHandledHalt ? "undivided" : "undivided: all of HLT"),
+        note: states[.haltWait] == 0 ? nil : haltNote(features, hasHandledHalt: hasHandledHalt)),
       group("stopped", "stopped", [.stopped]),
       group("unknown", "unknown", [.unknown], always: true),
     ].compactMap(\.self)
+  }
+
+  /// "also off CPU, host interrupts": what else is in it.
+  private func kernelNote(_ states: StateTimes, _ features: StateFeatures) -> String? {
+    let merged = features.merged(in: .kernel)
+    let words = [(State.qemu, "QEMU"), (.kernelBlocked, "off CPU"), (.hostInterrupt, "host interrupts")]
+      .filter { merged.contains($0.0) }.map(\.1)
+    return states[.kernel] == 0 || words.isEmpty ? nil : "also \(words.joined(separator: ", "))"
+  }
+
+  private func haltNote(_ features: StateFeatures, hasHandledHalt: Bool) -> String {
+    guard features.contains(.wakeup) else { return hasHandledHalt ? "undivided" : "undivided: all of HLT" }
+    return features.merged(in: .haltWait).contains(.wakeLatency) ? "waiting, wake latency too" : "waiting"
   }
 
   private func bar(_ states: StateTimes) -> [Report.Cells] {
@@ -300,31 +326,44 @@ public struct ReportBuilder {
   }
 
   private func mergedStates() -> [String] {
-    let vcpus = ledger.vcpus
-    var states = StateTimes()
-    for vcpu in vcpus { states.add(vcpu.states) }
-    guard vcpus.contains(where: { $0.exits > 0 }) else { return [] }
+    let vcpus = ledger.vcpus.filter { $0.exits > 0 }
+    guard !vcpus.isEmpty else { return [] }
+    let features = features(of: vcpus)
     var merged: [String] = []
-    if states[.qemu] == 0 {
-      merged.append("No time in QEMU was seen; if kvm_userspace_exit was not recorded, it is in 'exits: kernel'.")
+    if !features.contains(.userspaceExit) {
+      merged.append("No kvm_userspace_exit: time in QEMU is in 'exits: kernel'.")
     }
-    if states[.preempted] == 0 {
-      let qemu = states[.qemu] == 0 ? "" : "time in QEMU is on CPU and blocked together, and "
-      merged.append(
-        "No scheduler events: \(qemu)what the host ran in between counts as what the vCPU was doing then.")
-    }
-    let halting = vcpus.filter { $0.accounts.contains(where: \.isHalt) }
-    let undivided = halting.filter { !$0.haltIsDivided }
-    if !undivided.isEmpty {
-      // a recording can have HLT's time in user space apart, and the table then shows it as handling
-      let isHandled = undivided.contains { vcpu in
-        vcpu.accounts.contains { $0.isHalt && $0.states.virtualization > 0 }
+    if features.contains(.switches) {
+      if !features.contains(.wakings) {
+        merged.append("No sched_waking: wake latency is in what was waited for.")
       }
+    } else if features.contains(.runDelay) {
+      merged.append("Run delay and no scheduler events: preemption and wake latency are one, \(blocked(features)).")
+    } else {
       merged.append(
-        "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, "
-          + (isHandled ? "but for what 'handling' shows in the table." : "none as overhead."))
+        "No scheduler events: \(blocked(features)), and what the host ran in between counts as what the vCPU was "
+          + "doing then.")
     }
+    if !features.contains(.interrupts) {
+      merged.append("No interrupt events: the host's own interrupts count as what they interrupted.")
+    }
+    if let sentence = undividedHalts(vcpus) { merged.append(sentence) }
     return merged
+  }
+
+  private func blocked(_ features: StateFeatures) -> String {
+    "time in \(features.contains(.userspaceExit) ? "QEMU" : "the kernel") is on CPU and blocked together"
+  }
+
+  private func undividedHalts(_ vcpus: [VCPU]) -> String? {
+    let undivided = vcpus.filter { !$0.features.contains(.wakeup) && $0.accounts.contains(where: \.isHalt) }
+    guard !undivided.isEmpty else { return nil }
+    // a recording can have HLT's time in user space apart, and the table then shows it as handling
+    let isHandled = undivided.contains { vcpu in
+      vcpu.accounts.contains { $0.isHalt && $0.states.virtualization > 0 }
+    }
+    return "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, "
+      + (isHandled ? "but for what 'handling' shows in the table." : "none as overhead.")
   }
 
   private func notes() -> [String] {

@@ -34,6 +34,38 @@ struct RingBufferPage {
     append(delta, little(UInt16(102)) + [0, 0] + little(tid) + little(UInt32(0)), isLong: false)
   }
 
+  /// A record of the layouts in `TraceDatBuilder.addScheduler`.
+  mutating func exchange(_ delta: UInt32, from: UInt32, state: UInt32, to: UInt32) {
+    append(
+      delta, little(UInt16(201)) + [0, 0] + little(from) + little(from) + little(state) + little(to), isLong: false)
+  }
+
+  mutating func waking(_ delta: UInt32, by: UInt32, of tid: UInt32) {
+    append(delta, little(UInt16(202)) + [0, 0] + little(by) + little(tid), isLong: false)
+  }
+
+  mutating func irq(_ delta: UInt32, tid: UInt32, isEntry: Bool) {
+    append(delta, little(UInt16(isEntry ? 203 : 204)) + [0, 0] + little(tid) + little(UInt32(236)), isLong: false)
+  }
+
+  mutating func ended(_ delta: UInt32, tid: UInt32) {
+    append(delta, little(UInt16(205)) + [0, 0] + little(tid) + little(tid), isLong: false)
+  }
+
+  mutating func wakeup(_ delta: UInt32, tid: UInt32, nanoseconds: UInt32, waited: Bool) {
+    append(
+      delta, little(UInt16(103)) + [0, 0] + little(tid) + little(nanoseconds) + little(UInt32(waited ? 1 : 0)),
+      isLong: false)
+  }
+
+  mutating func load(_ delta: UInt32, tid: UInt32) {
+    append(delta, little(UInt16(104)) + [0, 0] + little(tid) + little(UInt32(1)), isLong: false)
+  }
+
+  mutating func userspaceExit(_ delta: UInt32, tid: UInt32) {
+    append(delta, little(UInt16(105)) + [0, 0] + little(tid) + little(UInt32(2)) + little(UInt32(0)), isLong: false)
+  }
+
   /// Anything else.
   mutating func other(_ delta: UInt32) {
     append(delta, little(UInt16(999)) + [UInt8](repeating: 0xff, count: 14), isLong: false)
@@ -66,7 +98,38 @@ struct TraceDatBuilder {
     FormatText.make(name: "kvm_entry", id: 102, fields: [("u32", "vcpu_id", 4)]),
   ]
 
+  /// Of other systems.
+  var otherFormats: [(system: String, texts: [String])] = []
+
   init(_ pages: [[RingBufferPage]]) { cpus = pages.map { $0.map(\.bytes) } }
+
+  /// The formats of the scheduler, of interrupts and of the other events of kvm that `RingBufferPage` writes.
+  mutating func addScheduler() {
+    otherFormats = [
+      (
+        "sched",
+        [
+          FormatText.make(
+            name: "sched_switch", id: 201,
+            fields: [("pid_t", "prev_pid", 4), ("int", "prev_state", 4), ("pid_t", "next_pid", 4)]),
+          FormatText.make(name: "sched_waking", id: 202, fields: [("pid_t", "pid", 4)]),
+          FormatText.make(name: "sched_process_exit", id: 205, fields: [("pid_t", "pid", 4)]),
+        ]
+      ),
+      (
+        "irq_vectors",
+        [
+          FormatText.make(name: "local_timer_entry", id: 203, fields: [("int", "vector", 4)]),
+          FormatText.make(name: "local_timer_exit", id: 204, fields: [("int", "vector", 4)]),
+        ]
+      ),
+    ]
+    formats += [
+      FormatText.make(name: "kvm_vcpu_wakeup", id: 103, fields: [("u32", "ns", 4), ("u32", "waited", 4)]),
+      FormatText.make(name: "kvm_fpu", id: 104, fields: [("u32", "load", 4)]),
+      FormatText.make(name: "kvm_userspace_exit", id: 105, fields: [("u32", "reason", 4), ("int", "errno", 4)]),
+    ]
+  }
 
   private static let pageText = """
     \tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;
@@ -81,8 +144,12 @@ struct TraceDatBuilder {
     func sized(_ text: String) -> [UInt8] { little(UInt64(text.utf8.count)) + Array(text.utf8) }
     var head: [UInt8] = [0x17, 0x08, 0x44] + Array("tracing6\0".utf8) + [0, 8] + little(UInt32(4096))
     head += Array("header_page\0".utf8) + sized(TraceDatBuilder.pageText) + Array("header_event\0".utf8) + sized("")
-    head += little(UInt32(0)) + little(UInt32(1)) + Array("kvm\0".utf8) + little(UInt32(formats.count))
-    for format in formats { head += sized(format) }
+    let systems = [("kvm", formats)] + otherFormats
+    head += little(UInt32(0)) + little(UInt32(systems.count))
+    for (system, texts) in systems {
+      head += Array(system.utf8) + [0] + little(UInt32(texts.count))
+      for text in texts { head += sized(text) }
+    }
     head += little(UInt32(0)) + little(UInt32(0)) + sized(names) + little(UInt32(cpus.count))
     head += Array("options  \0".utf8)
     for option in options { head += little(option.id) + little(UInt32(option.content.count)) + option.content }

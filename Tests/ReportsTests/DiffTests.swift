@@ -131,7 +131,7 @@ enum DiffScenes {
 
   @Test func whatWasMeasuredDifferentlyIsSaid() throws {
     var undivided = Scenes.steady(seconds: 10)
-    undivided.ledger.vms[0].vcpus[0].haltIsDivided = false
+    undivided.ledger.vms[0].vcpus[0].features.remove(.wakeup)
     undivided.trust.lostEvents = 5
     undivided.trust.isComplete = false
     let report = try DiffBuilder(Scenes.steady(seconds: 10), undivided).report()

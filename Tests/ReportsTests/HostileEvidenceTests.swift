@@ -56,7 +56,7 @@ import Testing
       vcpu.backwards = number()
       vcpu.overflowExits = number()
       vcpu.overflowNanoseconds = number()
-      vcpu.haltIsDivided = Bool.random()
+      vcpu.features = StateFeatures(rawValue: .random(in: 0...255))
       for _ in 0..<Int.random(in: 0...5) { vcpu.accounts.append(account()) }
       ledger.add(vcpu, pid: UInt32.random(in: 0...2))
     }

@@ -81,6 +81,9 @@ struct OracleThread {
   let features: UInt32
   let firstTime: UInt64
   private(set) var lastTime: UInt64
+  /// The time of its last event, whether it told where the thread is or not.
+  var lastEvent: UInt64 = 0
+  var lastSeen: UInt64 { max(lastTime, lastEvent) }
   private(set) var place = Place.unseen
   private(set) var counts = Counts()
   private(set) var times = StateTimes()

@@ -236,7 +236,7 @@ struct Expected {
         return "counts of thread \(vcpu.thread)"
       }
       if vcpu.switches != slot.switches || vcpu.missedSwitches != slot.missed_switches
-        || vcpu.missedWakings != slot.missed_wakings || vcpu.features != slot.features
+        || vcpu.missedWakings != slot.missed_wakings || vcpu.features.rawValue != slot.features
         || vcpu.runDelayNanoseconds != (slot.run_delay_ns == 0 ? nil : slot.run_delay_ns - slot.first_run_delay_ns)
       {
         return "scheduling of thread \(vcpu.thread)"

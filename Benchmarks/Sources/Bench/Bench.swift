@@ -10,6 +10,10 @@ import TraceFile
   static func main() throws {
     let samples = CommandLine.arguments.count > 1 ? CommandLine.arguments[1] : "../Samples"
     print("what                                        exits    ns/exit     exits/s")
+    if !FileManager.default.fileExists(atPath: "\(samples)/README.md") {
+      let tool = samples.hasSuffix(".dat") ? ["trace-cmd", "report", "-i"] : ["perf", "kvm", "-i"]
+      return try imported(samples, URL(filePath: samples).lastPathComponent, tool)
+    }
     try replay(pairs: 20_000_000)
     try exitRecords(count: 10_000_000)
     for (name, tool) in [
