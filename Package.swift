@@ -24,7 +24,9 @@ let package = Package(
     // What BPF and Swift share, and the compiled BPF programs
     .target(
       name: "CKvmtax", path: "BPF",
-      exclude: ["embed.sh", "irq.h", "kernel_types.h", "keys.h", "kvm.bpf.c", "looks.h", "sched.h", "slots.h"],
+      exclude: [
+        "embed.sh", "irq.h", "kernel_types.h", "keys.h", "kicks.h", "kvm.bpf.c", "looks.h", "sched.h", "slots.h",
+      ],
       sources: ["layout.c"],
       publicHeadersPath: "include"),
     .plugin(name: "BpfCompile", capability: .buildTool()),

@@ -42,6 +42,8 @@ struct ProgramPlan {
   let hasImmediateExits: Bool
   /// Whether KVM's own statistics of a vCPU are read.
   let looks: Bool
+  /// Whether KVM's own table of ioeventfds is read: it names kicks where no event does.
+  let keepsIoeventfds: Bool
 
   /// Each program once.
   var programs: [String] {
@@ -55,6 +57,7 @@ struct ProgramPlan {
     let hasStatistics = btf?.hasMember("stat", of: "kvm_vcpu") ?? false
     looks = hasStatistics
     keepsKeys = keys && !proxy
+    keepsIoeventfds = keepsKeys && hasStatistics && btf?.describesIoeventfds ?? false
     let canSwitch = layouts.has("sched", "sched_switch") && layouts.has("sched", "sched_waking")
     self.tier = proxy || !canSwitch ? .lite : tier
     if proxy {
