@@ -2,6 +2,7 @@
 #ifndef KVMTAX_H
 #define KVMTAX_H
 #include "buckets.h"
+#include "calibrate.h"
 #include "control.h"
 #include "fields.h"
 #include "machine.h"

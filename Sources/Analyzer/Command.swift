@@ -19,7 +19,7 @@ import Terminal
     version: "kvmtax \(kvmtaxVersion)",
     groupedSubcommands: [
       CommandGroup(name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self, ExplainCommand.self]),
-      CommandGroup(name: "Occasional", subcommands: [DoctorCommand.self]),
+      CommandGroup(name: "Occasional", subcommands: [DoctorCommand.self, CalibrateCommand.self]),
     ])
 
   static func main() {
@@ -49,4 +49,15 @@ struct DoctorCommand: ParsableCommand {
   @Argument(parsing: .captureForPassthrough) var arguments: [String] = []
 
   func run() throws { try TracerProgram.run(["doctor"] + arguments) }
+}
+
+/// `kvmtax calibrate`: the tracer's.
+struct CalibrateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "calibrate",
+    abstract: "Measure the world switch and the tracer's own cost on this host (root; kvmtax calibrate --help).")
+
+  @Argument(parsing: .captureForPassthrough) var arguments: [String] = []
+
+  func run() throws { try TracerProgram.run(["calibrate"] + arguments) }
 }

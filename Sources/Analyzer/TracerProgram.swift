@@ -4,7 +4,7 @@ import Glibc
 /// The tracer, a program of its own: found beside this one or in libexec, never on PATH, as root runs it.
 enum TracerProgram {
   /// What this program hands over.
-  static let verbs: Set<String> = ["record", "doctor"]
+  static let verbs: Set<String> = ["record", "doctor", "calibrate"]
   private static let name = "kvmtax-tracer"
 
   /// Becomes the tracer, with these arguments; returns only by an error.

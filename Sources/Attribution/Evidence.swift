@@ -18,6 +18,12 @@ public struct Capture: Equatable, Sendable {
   public var durationNanoseconds: UInt64 = 0
   /// How the tracer was attached: "tp_btf", "tp"…; nil for imports.
   public var attach: String?
+  /// How it was recorded, in the calibration's words; nil where no calibration covers it (imports, raw event records).
+  public var mode: Calibration.Mode?
+  /// What `kvmtax calibrate` had measured on the recording host; nil: the numbers are gross.
+  public var calibration: Calibration?
+  /// Why there is none, where the recorder found one that does not hold; a sentence.
+  public var calibrationProblem: String?
   /// kvm_exit's reason names, from the trace's own format texts and the kernel's headers.
   public var reasonNames = ReasonNames()
 

@@ -135,7 +135,8 @@ public struct BpfObject: ~Copyable {
     return try MappedGlobals(map: map, places: try variables(in: section))
   }
 
-  /// Runs a SEC("syscall") program once on this CPU (Linux 5.14) and returns its return value.
+  /// Runs a program once on this CPU and returns its return value: SEC("syscall") (Linux 5.14), or SEC("raw_tp") that
+  /// takes nothing from its context (Linux 5.10).
   @discardableResult
   public func run(_ program: String) throws(BpfError) -> Int32 {
     let descriptor = try self.descriptor(of: program)

@@ -79,6 +79,21 @@
 	sbb PAGE_HIGH(BEGIN_TSC), %edx
 .endm
 
+// Between these two lies what is clocked; its TSC cycles, those of one RDTSC included, become the next sample. %edi is taken,
+// and %eax, %ecx and %edx after it.
+.macro clock_begin
+	rdtsc
+	mov %eax, %edi
+.endm
+
+.macro clock_end
+	rdtsc
+	sub %edi, %eax
+	mov PAGE(NEXT_SAMPLE), %ecx
+	mov %eax, (%ecx)
+	addl $4, PAGE(NEXT_SAMPLE)
+.endm
+
 // HLT until the timer has fired. STI keeps interrupts off for one more instruction: none can come before the HLT, so that
 // each HLT that is counted is executed (but see `handle`). JECXZ, because handlers spoil the flags.
 .macro halt_until_fired sum
@@ -92,6 +107,17 @@
 	adc %edx, \sum+4(%ebp)
 	mov PAGE(FIRED), %ecx
 	jecxz 2b
+.endm
+
+// To be armed: a deadline 2^36 cycles ahead, ten seconds and more, which does not come.
+.macro far_deadline
+	rdtsc
+	add $0x10, %edx
+	mov $TSC_DEADLINE, %ecx
+.endm
+
+.macro disarm
+	own_wrmsr_value TSC_DEADLINE, $0
 .endm
 
 .macro send_ipi
@@ -130,9 +156,15 @@ kt_guest_begin:
 	own_wrmsr APIC_BASE
 	own_wrmsr_value APIC_SPURIOUS, $(APIC_SPURIOUS_ENABLE|KT_GUEST_SPURIOUS_VECTOR)
 	own_wrmsr_value APIC_TIMER_DIVIDE, $APIC_TIMER_DIVIDE_BY_1
+9:	mov PAGE(SAMPLES), %edi
+	test %edi, %edi
+	jz 9f
+	movl $0, (%edi)
 9:	tell_host
 
 .Llap:
+	cmpl $0, PAGE(SAMPLES)
+	jne .Lclocked
 	begin KT_GUEST_CPUID
 1:	xor %eax, %eax
 	xor %ecx, %ecx
@@ -220,6 +252,13 @@ kt_guest_begin:
 	again KT_GUEST_TOUCH_DELAYED
 9:	mov %edi, PAGE(NEXT_DELAYED)
 
+	begin KT_GUEST_ARM
+	own_wrmsr_value APIC_TIMER, $(APIC_TIMER_DEADLINE|KT_GUEST_TIMER_VECTOR)
+1:	far_deadline
+	wrmsr
+	again KT_GUEST_ARM
+	disarm
+9:
 	begin KT_GUEST_DEADLINE
 	own_wrmsr_value APIC_TIMER, $(APIC_TIMER_DEADLINE|KT_GUEST_TIMER_VECTOR)
 1:	movl $0, PAGE(FIRED)
@@ -266,9 +305,54 @@ kt_guest_begin:
 1:	hlt
 	again KT_GUEST_HALT
 9:
+.Llap_done:
 	movl $1, PAGE(DONE)
 	tell_host
 	jmp .Llap
+
+// The lap in which each thing is clocked: apart, so that the others are not slowed. The first sample is of nothing.
+.Lclocked:
+	clock_begin
+	clock_end
+	begin KT_GUEST_CPUID
+1:	clock_begin
+	xor %eax, %eax
+	xor %ecx, %ecx
+	cpuid
+	clock_end
+	again KT_GUEST_CPUID
+9:
+	begin KT_GUEST_PORT_OUT
+1:	clock_begin
+	mov $KT_GUEST_OUT_PORT, %edx
+	mov $0x41, %al
+	out %al, %dx
+	clock_end
+	again KT_GUEST_PORT_OUT
+9:
+	begin KT_GUEST_RDMSR
+1:	clock_begin
+	mov $PAT, %ecx
+	rdmsr
+	clock_end
+	again KT_GUEST_RDMSR
+9:
+	begin KT_GUEST_PORT_IN_SLEEP
+1:	clock_begin
+	mov $KT_GUEST_SLEEP_PORT, %edx
+	in %dx, %al
+	clock_end
+	again KT_GUEST_PORT_IN_SLEEP
+9:
+	begin KT_GUEST_ARM
+	own_wrmsr_value APIC_TIMER, $(APIC_TIMER_DEADLINE|KT_GUEST_TIMER_VECTOR)
+1:	far_deadline
+	mov %eax, %edi
+	wrmsr
+	clock_end
+	again KT_GUEST_ARM
+	disarm
+9:	jmp .Llap_done
 
 // Handlers return by RET, past the flags and the code segment, which are the same: KVM's emulator, which runs this code
 // where the CPU cannot, knows no protected-mode IRET. STI keeps interrupts off until the RET is done.

@@ -27,6 +27,8 @@ AT(own_rdmsr, KT_PAGE_OWN_RDMSR);
 AT(own_wrmsr, KT_PAGE_OWN_WRMSR);
 AT(own_out, KT_PAGE_OWN_OUT);
 AT(interrupts, KT_PAGE_INTERRUPTS);
+AT(samples, KT_PAGE_SAMPLES);
+AT(next_sample, KT_PAGE_NEXT_SAMPLE);
 
 // In guest.S.
 extern const unsigned char kt_guest_begin[], kt_guest_end[], kt_guest_on_timer[], kt_guest_on_ipi[],

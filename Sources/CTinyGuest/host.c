@@ -42,6 +42,13 @@ int kt_guest_may_use_cpu(int cpu)
 	return CPU_ISSET(cpu, &set) ? 0 : EINVAL;
 }
 
+int kt_guest_current_cpu(void)
+{
+	int cpu = sched_getcpu();
+
+	return cpu < 0 ? -errno : cpu;
+}
+
 int kt_guest_pin(int cpu)
 {
 	cpu_set_t set;

@@ -4,6 +4,14 @@ public struct CpuInfo: Equatable, Sendable {
   public var vendor: String?
   /// "Intel(R) Xeon(R) Gold 6230R CPU @ 2.10GHz"; inside a VM untrusted text.
   public var model: String?
+  /// Family, model and stepping as they are numbered: "6-85-7".
+  public var signature: String? {
+    guard let family, let number, let stepping else { return nil }
+    return "\(family)-\(number)-\(stepping)"
+  }
+  private var family: String?
+  private var number: String?
+  private var stepping: String?
   /// The microcode's revision, "0x5003707".
   public var microcode: String?
   /// Online logical CPUs.
@@ -21,6 +29,9 @@ public struct CpuInfo: Equatable, Sendable {
       case "processor": logicalCPUs += 1
       case "vendor_id": vendor = vendor ?? value
       case "model name": model = model ?? value
+      case "cpu family": family = family ?? value
+      case "model": number = number ?? value
+      case "stepping": stepping = stepping ?? value
       case "microcode": microcode = microcode ?? value
       case "flags" where logicalCPUs <= 1:
         let flags = value.split(separator: " ")

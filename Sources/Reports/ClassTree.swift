@@ -13,7 +13,9 @@ extension Report {
     public var time: ClassTime
     /// What they were about, most handling time first.
     public var keys: [KeyTime]
-    /// How many of the keys a short table shows.
+    /// The same as a reader sees them: keys that differ only in facts that no name shows are one line.
+    public var lines: [Line]
+    /// How many of the lines a short table shows.
     public var shortCount: Int
   }
 
@@ -56,6 +58,16 @@ extension Report {
     /// The userspace exit reason (KVM_EXIT_…); nil: it stayed in the kernel.
     public var userspace: Int?
     /// Its exits and their time.
+    public var time: ClassTime
+  }
+
+  /// Keys that read alike, together.
+  public struct Line: Equatable, Sendable {
+    /// The reason's name.
+    public var reason: String
+    /// What they were about.
+    public var about: String
+    /// Their exits and time.
     public var time: ClassTime
   }
 
@@ -126,10 +138,30 @@ struct ClassTreeBuilder {
       return (first.isa, first.number, first.subject ?? .max, first.about)
         < (second.isa, second.number, second.subject ?? .max, second.about)
     }
+    let lines = lines(accounts)
     let shortest = ClassTreeBuilder.shortestKeys
     return Report.Class(
       id: exitClass.rawValue, label: exitClass.summary, share: exitClass.share.rawValue, time: time(sum), keys: keys,
-      shortCount: keys.count > shortest + 1 ? shortest : keys.count)
+      lines: lines, shortCount: lines.count > shortest + 1 ? shortest : lines.count)
+  }
+
+  private func lines(_ accounts: [KeyAccount]) -> [Report.Line] {
+    struct Words: Hashable {
+      var reason: String
+      var about: String
+    }
+    var sums: [Words: KeyAccount] = [:]
+    for account in accounts {
+      let key = account.key
+      let words = Words(reason: names.name(isa: key.isa, reason: key.reason), about: describe(key))
+      sums[words, default: KeyAccount(key)].add(account)
+    }
+    return sums.map { Report.Line(reason: $0.reason, about: $0.about, time: time($1)) }.sorted { first, second in
+      if first.time.handledNanoseconds != second.time.handledNanoseconds {
+        return first.time.handledNanoseconds > second.time.handledNanoseconds
+      }
+      return (second.time.exits, first.reason, first.about) < (first.time.exits, second.reason, second.about)
+    }
   }
 
   private func key(_ account: KeyAccount) -> Report.KeyTime {

@@ -82,6 +82,8 @@ public struct JSONReport: Renderer {
           }
         }
       }
+      writer.field("calibrated", trust.calibrated)
+      writer.field("calibration_problem", trust.calibrationProblem)
       writer.field("failures", trust.failures)
       writer.field("merged", trust.merged)
       writer.field("notes", trust.notes)
@@ -118,6 +120,11 @@ public struct JSONReport: Renderer {
     writer.field("headline") { headline(section.headline, to: &$0) }
     writer.field("states_ns") { states(section.states, to: &$0) }
     writer.field("groups") { $0.array(section.groups) { group($1, to: &$0) } }
+    if let calibrated = section.calibrated {
+      writer.field("calibrated") { self.calibrated(calibrated, to: &$0) }
+    } else {
+      writer.field("calibrated", nil as String?)
+    }
     writer.field("exits", section.exits)
     writer.field("exits_per_second", section.exitsPerSecond)
     writer.field("reasons") { $0.array(section.reasons) { reason($1, to: &$0) } }
@@ -185,6 +192,19 @@ public struct JSONReport: Renderer {
     writer.field("max_ns", time.maxNanoseconds)
     writer.field("of_running", time.ofRunning)
     writer.field("states_ns") { states(time.states, to: &$0) }
+  }
+
+  private func calibrated(_ calibrated: Report.Calibrated, to writer: inout JSONWriter) {
+    writer.object { writer in
+      writer.field("world_switch_ns", calibrated.worldSwitchNanoseconds)
+      writer.field("world_switch_low_ns", calibrated.worldSwitchLowNanoseconds)
+      writer.field("world_switch_high_ns", calibrated.worldSwitchHighNanoseconds)
+      writer.field("world_switch_of_running", calibrated.worldSwitchOfRunning)
+      writer.field("tracer_ns", calibrated.tracerNanoseconds)
+      writer.field("overhead", calibrated.overhead)
+      writer.field("overhead_low", calibrated.low)
+      writer.field("overhead_high", calibrated.high)
+    }
   }
 
   private func headline(_ headline: Report.Headline, to writer: inout JSONWriter) {

@@ -68,6 +68,28 @@ extension Report {
     public var rest: Rest
     /// By class and key; nil where no keys were recorded, and for single vCPUs, whose keys are kept per VM.
     public var classes: ClassTree?
+    /// What a calibration of the host says about it; nil: there is none that holds.
+    public var calibrated: Calibrated?
+  }
+
+  /// What a calibration moves: the world switch out of the guest's time, the tracer's cost out of both.
+  public struct Calibrated: Equatable, Sendable {
+    /// World switch, ns; it lies in `guest` of the states and groups.
+    public var worldSwitchNanoseconds: UInt64
+    /// Not less than this, ns.
+    public var worldSwitchLowNanoseconds: UInt64
+    /// Not more than this, ns.
+    public var worldSwitchHighNanoseconds: UInt64
+    /// Of running time without the tracer's cost.
+    public var worldSwitchOfRunning: Double?
+    /// What the tracer added to the states, ns.
+    public var tracerNanoseconds: UInt64
+    /// The headline's share with the world switch and without the tracer's cost; nil where the headline has none.
+    public var overhead: Double?
+    /// The least that the calibration and unknown time leave possible.
+    public var low: Double?
+    /// The greatest.
+    public var high: Double?
   }
 
   /// The verdict's numbers.
@@ -289,6 +311,10 @@ extension Report {
     public var checks: [CrossCheck]
     /// Host interrupts that came while an event was counted: their time is in what they interrupted.
     public var missedInterrupts: UInt64
+    /// When the host was calibrated; nil: numbers are gross.
+    public var calibrated: String?
+    /// Why a calibration could not be used, a sentence; untrusted text may be in it.
+    public var calibrationProblem: String?
     /// Failed cross-checks, a sentence each: the report's numbers must not be used.
     public var failures: [String]
     /// States that the trace does not tell apart, a sentence each.

@@ -125,7 +125,8 @@ public struct ReportBuilder {
       rest: Report.Rest(
         overflowExits: vcpus.reduce(0) { $0 &+ $1.overflowExits },
         overflowNanoseconds: vcpus.reduce(0) { $0 &+ $1.overflowNanoseconds }, handledNanoseconds: rest,
-        ofRunning: share(rest, running)))
+        ofRunning: share(rest, running)),
+      calibrated: calibrated(states, accounts: accounts, isBusy: headline.kind == .overhead))
   }
 
   /// A short table's number of reasons.
@@ -281,6 +282,8 @@ public struct ReportBuilder {
       gaps: trust.gaps, gapNanoseconds: trust.gapNanoseconds, isComplete: trust.isComplete,
       damage: trust.damage.map { Report.Damaged(offset: $0.offset, length: $0.length, found: $0.found) },
       checks: checks, missedInterrupts: vcpus.reduce(0) { $0 &+ $1.missedInterrupts },
+      calibrated: hasCalibration ? evidence.capture.calibration?.date : nil,
+      calibrationProblem: calibrationProblem,
       failures: failures(residual: fraction) + checks.filter { !$0.holds }.map(\.text), merged: mergedStates(),
       notes: notes())
   }
@@ -341,6 +344,41 @@ public struct ReportBuilder {
       notes.append("\(format) does not say which VM a thread belongs to: all such vCPU threads are one group.")
     }
     return notes
+  }
+
+  // MARK: Calibration
+
+  private var hasCalibration: Bool {
+    guard let mode = evidence.capture.mode, let calibration = evidence.capture.calibration else { return false }
+    return calibration.tracer(.kernel, mode) != nil
+  }
+
+  private var calibrationProblem: String? {
+    if let problem = evidence.capture.calibrationProblem { return problem }
+    guard evidence.capture.calibration != nil, !hasCalibration else { return nil }
+    let mode = evidence.capture.mode.map { "recordings by \($0.name)" } ?? "recordings of this kind"
+    return "the host's calibration does not cover \(mode)"
+  }
+
+  private func calibrated(_ states: StateTimes, accounts: [ExitAccount], isBusy: Bool) -> Report.Calibrated? {
+    guard let mode = evidence.capture.mode, let calibration = evidence.capture.calibration else { return nil }
+    let exits = Calibration.exits(of: accounts)
+    guard let low = calibration.adjusted(states, exits: exits, mode: mode, at: .low),
+      let mid = calibration.adjusted(states, exits: exits, mode: mode),
+      let high = calibration.adjusted(states, exits: exits, mode: mode, at: .high)
+    else { return nil }
+    func virt(_ adjusted: Calibration.Adjusted) -> UInt64 {
+      virtualization(adjusted.states) &+ adjusted.worldSwitchNanoseconds
+    }
+    func running(_ adjusted: Calibration.Adjusted) -> UInt64 { virt(adjusted) &+ adjusted.states[.guest] }
+    let unknown = states[.unknown]
+    return Report.Calibrated(
+      worldSwitchNanoseconds: mid.worldSwitchNanoseconds, worldSwitchLowNanoseconds: low.worldSwitchNanoseconds,
+      worldSwitchHighNanoseconds: high.worldSwitchNanoseconds,
+      worldSwitchOfRunning: isBusy ? share(mid.worldSwitchNanoseconds, running(mid)) : nil,
+      tracerNanoseconds: mid.tracerNanoseconds, overhead: isBusy ? share(virt(mid), running(mid)) : nil,
+      low: isBusy ? share(virt(low), running(low) &+ unknown) : nil,
+      high: isBusy ? share(virt(high) &+ unknown, running(high) &+ unknown) : nil)
   }
 
   // MARK: Arithmetic

@@ -40,13 +40,13 @@ struct ReportTables {
     let shown = isVerbose ? tree.classes.count : min(tree.classes.count, 10)
     for one in tree.classes.prefix(shown) {
       table.add(["\(one.id)  \(one.label)"] + cells(one.time, unit))
-      // a class's only key, of which there is no more to say than the class does, is no line of its own
-      let keys = one.keys.prefix(isVerbose ? one.keys.count : one.shortCount)
-      for key in keys where isVerbose || one.keys.count > 1 || !key.about.isEmpty {
-        table.add(["  \(style.name(key.reason)) \(key.about)"] + cells(key.time, unit))
+      // a class's only line, of which there is no more to say than the class does, is none of its own
+      for line in one.lines.prefix(isVerbose ? one.lines.count : one.shortCount)
+      where isVerbose || one.lines.count > 1 || !line.about.isEmpty {
+        table.add(["  \(style.name(line.reason)) \(line.about)"] + cells(line.time, unit))
       }
-      if !isVerbose, one.shortCount < one.keys.count {
-        table.add(["  and \(one.keys.count - one.shortCount) more; -v shows all"] + blank)
+      if !isVerbose, one.shortCount < one.lines.count {
+        table.add(["  and \(one.lines.count - one.shortCount) more; -v shows all"] + blank)
       }
     }
     if shown < tree.classes.count {
@@ -80,6 +80,13 @@ struct ReportTables {
       table.add([
         group.label, unit.cell(nanoseconds: group.nanoseconds), cell(group.ofWall, percentage),
         group.ofRunning.map(percentage) ?? "", group.note ?? "",
+      ])
+      guard group.id == "guest", let calibrated = section.calibrated else { continue }
+      table.add([
+        "  of it world switch", unit.cell(nanoseconds: calibrated.worldSwitchNanoseconds), "",
+        calibrated.worldSwitchOfRunning.map(percentage) ?? "",
+        "calibrated, \(unit.cell(nanoseconds: calibrated.worldSwitchLowNanoseconds)) to "
+          + unit.cell(nanoseconds: calibrated.worldSwitchHighNanoseconds),
       ])
     }
     page.table(table.lines(notes: 1))

@@ -62,6 +62,14 @@ struct Sentences {
       if top.count == 2 { text += "; then \(label(top[1])), \(share(top[1]))" }
       lines.append(text + ".")
     }
+    if let calibrated = section.calibrated, let overhead = calibrated.overhead, let low = calibrated.low,
+      let high = calibrated.high
+    {
+      lines.append(
+        "With the world switch and without the tracer's cost: \(percentage(overhead)), systematic \(percentage(low)) to "
+          + "\(percentage(high)) (calibration).")
+      return lines
+    }
     if let low = section.headline.low, let high = section.headline.high, percentage(low) != percentage(high) {
       lines.append("Time of unknown use leaves it between \(percentage(low)) and \(percentage(high)).")
     }
@@ -75,5 +83,5 @@ struct Sentences {
   private func share(_ reason: Report.Reason) -> String { reason.ofRunning.map(percentage) ?? "–" }
 
   /// What the verdict's number still contains.
-  static let gross = "Gross: the world switch in guest time and the recorder's own cost are not taken out."
+  static let gross = "uncalibrated: gross numbers; world switch and recorder's own cost are not taken out"
 }

@@ -19,7 +19,7 @@ public struct TextReport: Renderer {
     page.gap()
     verdict(report, words, on: &page)
     page.gap()
-    trust(report.trust, rung: report.capture.rung, on: &page)
+    trust(report, on: &page)
     if report.vms.isEmpty {
       page.gap()
       page.text(
@@ -54,19 +54,21 @@ public struct TextReport: Renderer {
     for failure in report.trust.failures { page.text("NOT TRUSTWORTHY: \(failure). Do not use these numbers.", .alarm) }
     page.text(words.verdict(report), .bold)
     for line in words.details(report.totals) { page.text(line) }
-    if report.totals.headline.overhead != nil { page.text(Sentences.gross, .dim) }
   }
 
   // MARK: Trust
 
-  private func trust(_ trust: Report.Reliability, rung: String, on page: inout Page) {
+  private func trust(_ report: Report, on page: inout Page) {
+    let trust = report.trust
     var first = "\(counted(trust.exits, "exit")), \(count(trust.lost)) lost, \(count(trust.unmatched)) unmatched"
     if trust.openExits > 0 { first += ", \(count(trust.openExits)) open at the end" }
     first +=
       trust.residualNanoseconds == 0
       ? "; states sum to wall time"
       : "; states miss the wall time by \(duration(nanoseconds: trust.residualNanoseconds))"
-    page.hanging("TRUST", [first] + checks(trust) + losses(trust, rung: rung) + damage(trust))
+    page.hanging(
+      "TRUST",
+      [first] + checks(trust) + calibration(report) + losses(trust, rung: report.capture.rung) + damage(trust))
     page.hanging("", trust.merged)
     page.hanging("", trust.notes.map(style.name))
   }
@@ -79,6 +81,15 @@ public struct TextReport: Renderer {
     parts += trust.checks.filter { check in check.holds && !kvm.contains(check) && check.id != "key_exits" }.map(\.text)
     parts += trust.checks.filter { $0.holds && $0.id == "key_exits" && $0.ours != $0.theirs }.map(\.text)
     return parts.isEmpty ? [] : [parts.joined(separator: "; ")]
+  }
+
+  private func calibration(_ report: Report) -> [String] {
+    guard report.trust.exits > 0 else { return [] }
+    guard let date = report.trust.calibrated else {
+      return [Sentences.gross] + (report.trust.calibrationProblem.map { [style.name($0)] } ?? [])
+    }
+    let tracer = report.totals.calibrated.map { "; tracer \(duration(nanoseconds: $0.tracerNanoseconds))" } ?? ""
+    return ["calibrated \(style.name(date))\(tracer), in the table's times"]
   }
 
   private func losses(_ trust: Report.Reliability, rung: String) -> [String] {

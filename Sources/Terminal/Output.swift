@@ -28,7 +28,7 @@ public func standardErrorNote(_ line: String) {
 }
 
 /// Writes everything, in as few calls as the descriptor allows; 0 or the errno.
-func writeAll(_ text: String, to descriptor: Int32) -> Int32 {
+public func writeAll(_ text: String, to descriptor: Int32) -> Int32 {
   var text = text
   return text.withUTF8 { bytes in
     var rest = UnsafeRawBufferPointer(bytes)

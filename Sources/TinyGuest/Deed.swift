@@ -29,6 +29,8 @@ public enum Deed: Int, CaseIterable, Sendable {
   case touch
   /// The same, of a page that a thread of the host's provides, through userfaultfd, after a known time.
   case touchDelayed
+  /// WRMSR of IA32_TSC_DEADLINE, far ahead: the timer never fires. Handled in the kernel, on a fast path where KVM has one.
+  case arm
   /// A timer by IA32_TSC_DEADLINE, and HLT until it fires.
   case deadline
   /// A one-shot timer by the APIC's initial count, and HLT until it fires.
@@ -58,6 +60,7 @@ public enum Deed: Int, CaseIterable, Sendable {
     case .rdtscSpin: "rdtsc-spin"
     case .touch: "touch"
     case .touchDelayed: "touch-delayed"
+    case .arm: "arm"
     case .deadline: "deadline"
     case .oneshot: "oneshot"
     case .periodic: "periodic"
@@ -69,7 +72,7 @@ public enum Deed: Int, CaseIterable, Sendable {
   /// Whether the VM gets an interrupt controller for it (KVM_CREATE_IRQCHIP).
   public var needsIrqchip: Bool {
     switch self {
-    case .deadline, .oneshot, .periodic, .ipi: true
+    case .arm, .deadline, .oneshot, .periodic, .ipi: true
     default: false
     }
   }

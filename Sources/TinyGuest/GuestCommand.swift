@@ -18,12 +18,13 @@ public enum GuestCommand {
     --in-sleep N         IN, answered after the host has slept for --sleep-us (1000)
     --rdtsc-spin N       the guest spins for --guest-spin-us (1000)
     --touch-delayed N    touches pages that userfaultfd provides after --fault-us (2000)
+    --arm N              arms the TSC deadline timer, which never fires
     --deadline N         TSC deadline and HLT until it fires, after --timer-us (500)
     --oneshot N          one-shot APIC timer and HLT until it fires, after --timer-us
     --periodic N         ticks of a periodic APIC timer, every --timer-us, handled while the guest spins
     --ipi N              interrupts to and from the other one of each pair of virtual CPUs (0-1, 2-3, ...) in turn,
                          waiting in HLT
-    The last four give the VM an interrupt controller in the kernel, where HLT waits.
+    The last five give the VM an interrupt controller in the kernel, where HLT waits.
 
     --wait               prints "ready" when every virtual CPU exists, and goes on at a line or end of file on
                          standard input

@@ -17,12 +17,12 @@ struct GuestCounts {
     }
     self.did = did
     interrupts = Int(page.interrupts)
-    ownPages = Layout.ownPages(hasIrqchip: hasIrqchip)
+    ownPages = Layout.ownPages(hasIrqchip: hasIrqchip) + (page.samples == 0 ? 0 : 1)
     func sum(_ deeds: Deed...) -> Int { deeds.reduce(0) { $0 + (did[$1] ?? 0) } }
     exits = ExitCounts(
       cpuid: sum(.cpuid), hlt: sum(.halt),
       io: sum(.portOut, .portIn, .portInSpin, .portInSleep) + Int(page.own_out),
-      msrRead: sum(.rdmsr) + Int(page.own_rdmsr), msrWrite: sum(.wrmsr) + Int(page.own_wrmsr),
+      msrRead: sum(.rdmsr) + Int(page.own_rdmsr), msrWrite: sum(.wrmsr, .arm) + Int(page.own_wrmsr),
       mmio: sum(.mmioWrite, .mmioRead), page: sum(.touch, .touchDelayed) + ownPages,
       hypercall: sum(.hypercall), pause: sum(.pause))
     if spun.count > 0 { measured["in_spin"] = spun }

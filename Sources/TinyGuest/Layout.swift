@@ -7,12 +7,13 @@ struct Layout {
   static let blockBytes = 2 << 20
   static let mostVCPUs = 128
   /// The guest's own pages lie apart, for kernels (5.10's) that map the 8 pages around a fault when the host has them.
-  /// Tables (IDT and GDT) and stack are there with an interrupt controller only.
+  /// Tables (IDT and GDT) and stack are there with an interrupt controller only, samples where deeds are clocked.
   static let tablesOffset = 0
   static let stackOffset = 0x8000
   static let codeOffset = 0x10000
   static let countersOffset = 0x18000
-  static let freshOffset = 0x20000
+  static let samplesOffset = 0x20000
+  static let freshOffset = 0x28000
   static let mostPages = (1 << 30 - 2 * blockBytes - freshOffset) / pageBytes
 
   static func ownPages(hasIrqchip: Bool) -> Int { hasIrqchip ? 4 : 2 }

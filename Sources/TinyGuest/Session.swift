@@ -129,7 +129,7 @@ final class Session: @unchecked Sendable {
       try rendezvous.alone { () throws(TinyGuestError) in
         tids[index] = tid
         tscKHz = vcpu.tscKHz
-        _ = try vcpu.runToPause(nil)
+        _ = try vcpu.runToPause { false }
       }
       arrived = true
       rendezvous.arriveAndWait()
@@ -171,7 +171,7 @@ final class Session: @unchecked Sendable {
     var laps = 0
     let onlyImmediate = workload.immediateExits > 0 && workload.times.isEmpty
     while !onlyImmediate, mayBegin(lap: laps), !rendezvous.isStopped {
-      guard try vcpu.runLap(rendezvous) else { return }
+      guard try vcpu.runLap({ rendezvous.isStopped }) else { return }
       laps += 1
     }
     if !onlyImmediate { try vcpu.counts.check(laps: laps, of: workload, kvmRun: vcpu.kvmRun) }

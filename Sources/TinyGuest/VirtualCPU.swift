@@ -98,13 +98,13 @@ final class VirtualCPU {
   }
 
   /// Runs the guest until it pauses: is ready, halts, or ends a lap. False when it was told to stop before.
-  func runToPause(_ rendezvous: Rendezvous?) throws(TinyGuestError) -> Bool {
+  func runToPause(_ isStopped: () -> Bool) throws(TinyGuestError) -> Bool {
     while true {
       guard ioctl(descriptor, kt_kvm_run, 0) >= 0 else {
         let code = errno
         guard code == EINTR || code == EAGAIN else { throw TinyGuestError("KVM_RUN", errno: code) }
         returns["intr", default: 0] += 1
-        if rendezvous?.isStopped == true { return false }
+        if isStopped() { return false }
         continue
       }
       switch Int32(bitPattern: run.pointee.exit_reason) {
@@ -139,10 +139,11 @@ final class VirtualCPU {
   }
 
   /// One lap from one end to the next. False when it was told to stop before.
-  func runLap(_ rendezvous: Rendezvous) throws(TinyGuestError) -> Bool {
+  func runLap(_ isStopped: () -> Bool) throws(TinyGuestError) -> Bool {
     page.pointee.done = 0
+    page.pointee.next_sample = page.pointee.samples
     while page.pointee.done == 0 {
-      guard try runToPause(rendezvous) else { return false }
+      guard try runToPause(isStopped) else { return false }
     }
     return true
   }

@@ -115,6 +115,13 @@ final class VirtualMachine {
     (memory[vcpu] + Layout.countersOffset).assumingMemoryBound(to: kt_guest_page.self)
   }
 
+  /// The page of samples of a virtual CPU.
+  func samples(_ vcpu: Int) -> UnsafeBufferPointer<UInt32> {
+    let start = memory[vcpu] + Layout.samplesOffset
+    return UnsafeBufferPointer(
+      start: start.assumingMemoryBound(to: UInt32.self), count: Layout.pageBytes / MemoryLayout<UInt32>.stride)
+  }
+
   func control(_ request: UInt, _ name: String, _ argument: CInt) throws(TinyGuestError) -> CInt {
     let result = ioctl(descriptor, request, argument)
     guard result >= 0 else { throw TinyGuestError(name, errno: errno) }
@@ -133,6 +140,9 @@ final class VirtualMachine {
       InterruptTables.write(
         to: memory[vcpu] + Layout.tablesOffset, codeAddress: layout.base(vcpu) + Layout.codeOffset)
       (memory[vcpu] + Layout.stackOffset).initializeMemory(as: UInt8.self, repeating: 0, count: Layout.pageBytes)
+    }
+    if workload.isClocked {
+      (memory[vcpu] + Layout.samplesOffset).initializeMemory(as: UInt8.self, repeating: 0, count: Layout.pageBytes)
     }
     page(vcpu).initialize(to: orders(vcpu, workload))
     var region = kvm_userspace_memory_region()
@@ -164,6 +174,7 @@ final class VirtualMachine {
     // KVM's APIC ids are the numbers of the virtual CPUs.
     page.ipi_target = UInt32(vcpu ^ 1)
     page.ipi_first = vcpu % 2 == 0 ? 1 : 0
+    if workload.isClocked { page.samples = UInt32(layout.base(vcpu) + Layout.samplesOffset) }
     return page
   }
 }

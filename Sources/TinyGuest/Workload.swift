@@ -43,6 +43,9 @@ public struct Workload: Sendable {
     public var fault = 2000
   }
 
+  /// Each thing is clocked by the guest, in a page of samples (`ClockedGuest`).
+  var isClocked = false
+
   /// A workload of so many deeds on one virtual CPU.
   public init(_ times: [Deed: Int] = [:], vcpus: Int = 1, laps: Int = 1) {
     self.times = times

@@ -32,6 +32,8 @@ public struct CaptureFact: Equatable, Sendable, Entry {
     public static let features = "features"
     /// The interval between snapshots at the start, ns.
     public static let intervalNanoseconds = "interval_ns"
+    /// Why the host's calibration could not be used, a sentence.
+    public static let calibrationProblem = "calibration_problem"
     /// The tracer's version.
     public static let tool = "tool"
   }

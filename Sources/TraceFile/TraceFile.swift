@@ -56,6 +56,8 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
   case events = 12
   /// KVM's own counts of vCPUs beside ours.
   case looks = 13
+  /// What the host's exits and the tracer's programs cost, as `kvmtax calibrate` measured them.
+  case calibration = 14
 
   /// The block's name in messages and in the format's description.
   public var name: String {
@@ -73,6 +75,7 @@ public enum BlockType: UInt16, CaseIterable, Sendable {
     case .end: "end"
     case .events: "events"
     case .looks: "looks"
+    case .calibration: "calibration"
     }
   }
 }

@@ -168,6 +168,9 @@ struct TraceReader: ~Copyable {
     case .losses: takeLosses(list(payload))
     case .gap: contents.gaps += list(payload)
     case .note: contents.notes += list(payload)
+    case .calibration:
+      let text = String(decoding: payload.prefix(Calibration.mostBytes + 1), as: UTF8.self)
+      contents.evidence.capture.calibration = Calibration(parsing: text) ?? contents.evidence.capture.calibration
     case .end:
       let ends: [TraceEnd] = list(payload)
       contents.end = ends.last ?? contents.end
@@ -439,6 +442,14 @@ struct TraceReader: ~Copyable {
     contents.evidence.capture.host = contents.fact(Key.host)
     contents.evidence.capture.kernel = contents.fact(Key.kernel)
     contents.evidence.capture.attach = contents.fact(Key.attach)
+    contents.evidence.capture.calibrationProblem = contents.fact(Key.calibrationProblem)
+    if let attach = contents.fact(Key.attach), let words = contents.fact(Key.features)?.split(separator: ","),
+      words.contains("states"), !words.contains("raw")
+    {
+      contents.evidence.capture.mode = Calibration.Mode(
+        attach: attach, tier: words.contains("sched_switch") ? "full" : "lite", keys: words.contains("keys"),
+        records: words.contains("exits"))
+    }
     let start = contents.start ?? snapshots.firstClocks
     contents.evidence.capture.startRealtimeNanoseconds = start?.realtimeNanoseconds
     let end =

@@ -146,6 +146,14 @@ public struct TraceWriter: ~Copyable {
     }
   }
 
+  /// What was measured on this host before.
+  public mutating func append(_ calibration: Calibration) throws(TraceWriteError) {
+    let text = Array(calibration.text.utf8)
+    try text.withUnsafeBufferPointer { (bytes) throws(TraceWriteError) in
+      try append(type: BlockType.calibration.rawValue, payload: UnsafeRawBufferPointer(bytes), packing: true)
+    }
+  }
+
   /// The end; may use the reserve, and gives back what is left of it.
   public mutating func end(_ end: TraceEnd) throws(TraceWriteError) {
     try appendList([end], usingReserve: true)

@@ -1,3 +1,4 @@
+import Attribution
 import Glibc
 
 /// What makes a recording stop, or do less, before it does harm.
@@ -46,10 +47,36 @@ struct Brakes {
   }
 }
 
-/// What one step of the machine costs, ns: the median of program runs on several hosts (docs/overhead.md).
-enum ProgramCost {
-  static let classicNanoseconds: UInt64 = 350
-  static let typedNanoseconds: UInt64 = 205
+/// What tracing costs, ns: by this host's calibration, else an estimate (docs/overhead.md).
+struct ProgramCost: Equatable {
+  /// One step of the machine.
+  var stepNanoseconds: UInt64
   /// Writing an event record to its ring.
-  static let recordNanoseconds: UInt64 = 70
+  var recordNanoseconds: UInt64
+  /// Whether it was measured on this host.
+  let isCalibrated: Bool
+
+  /// What is known of this way of recording.
+  init(attach: AttachPath, plan: ProgramPlan, calibration: Calibration? = nil) {
+    func total(records: Bool) -> Double? {
+      calibration?.tracer(.kernel, plan.mode(attach: attach, records: records))?.total.mid
+    }
+    // the exits that stand for the kernel's path have a key each
+    let stepsPerExit = plan.keepsKeys ? 3.0 : 2.0
+    stepNanoseconds = attach == .btf ? 205 : 350
+    recordNanoseconds = 70
+    isCalibrated = total(records: false) != nil
+    // a text has no number above 10^12
+    if let pair = total(records: false) { stepNanoseconds = UInt64(max(pair, 0) / stepsPerExit) }
+    if let plain = total(records: false), let written = total(records: true) {
+      recordNanoseconds = UInt64(max(written - plain, 0))
+    }
+  }
+}
+
+extension ProgramPlan {
+  /// What a calibration calls this way of recording.
+  func mode(attach: AttachPath, records: Bool) -> Calibration.Mode {
+    Calibration.Mode(attach: attach.name, tier: tier.rawValue, keys: keepsKeys, records: records)
+  }
 }

@@ -4,13 +4,13 @@ import Glibc
 import Terminal
 import TinyGuest
 
-/// The privileged half: `kvmtax record` and `kvmtax doctor` arrive here.
+/// The privileged half: `kvmtax record`, `kvmtax doctor` and `kvmtax calibrate` arrive here.
 @main struct TracerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "kvmtax",
     abstract: "Records what KVM's exits cost, with BPF programs on the host.",
     version: "kvmtax-tracer \(kvmtaxVersion)",
-    subcommands: [RecordCommand.self, DoctorCommand.self, GuestVerb.self])
+    subcommands: [RecordCommand.self, DoctorCommand.self, CalibrateCommand.self, GuestVerb.self])
 
   static func main() {
     // a flag that may have a value, which the parser does not know

@@ -26,17 +26,30 @@ func record(_ options: RecordOptions) throws {
   if let bytes = options.ringBytes, options.records != KT_NO_RECORDS { capacity.ringBytes = bytes }
   let tier = options.tier ?? ((hostSwitchesPerSecond() ?? 0) > Tier.mostSwitches ? .lite : .full)
   let plan = ProgramPlan(attach: attach, layouts: layouts, proxy: options.proxy, tier: tier, keys: options.keys)
+  // the proxy pair's costs are others: only what was measured with it says anything, and that is asked for by name
+  let calibration =
+    options.proxy && options.calibration == CalibrationFile.defaultPath
+    ? .none : CalibrationFile.find(options.calibration, host: CalibratedHost.facts())
+  if calibration == .none, options.calibration != CalibrationFile.defaultPath {
+    throw InputError(
+      file: options.calibration, found: "there is no such file", remedy: "Make one: kvmtax calibrate -o FILE.")
+  }
   let recorder = try Recorder(
     options: options, attach: attach, plan: plan, layouts: layouts, capacity: capacity, groups: groups, guests: running,
-    processes: chosen.map(\.pid), interrupts: interrupts)
+    processes: chosen.map(\.pid), interrupts: interrupts, calibration: calibration)
   // before anything is said: a file that cannot be made is all there is to say
   let file = options.dryRun ? nil : try TraceOutput(options: options)
   standardErrorNote(announcement(options, attach, plan, watched: chosen.isEmpty ? running : chosen))
   for check in preflight.checks where check.outcome == .limited && check.name != "fast path" {
     standardErrorNote("Note: \(check.name): \(sanitizedLines(check.found, indent: 2).joined(separator: "\n"))")
   }
+  if let problem = calibration.problem {
+    let lines = wrapped("Note: \(problem) Measure again: sudo kvmtax calibrate", width: maximumColumns - 2)
+    standardErrorNote(lines.joined(separator: "\n  "))
+  }
   guard let file else {
-    standardErrorNote(dryRunText(attach, capacity, plan.programs))
+    let cost = ProgramCost(attach: attach, plan: plan, calibration: calibration.calibration)
+    standardErrorNote(dryRunText(cost, capacity, plan.programs))
     return
   }
   try run(recorder, options, file)
@@ -89,7 +102,7 @@ private func run(_ recorder: Recorder, _ options: RecordOptions, _ file: TraceOu
 }
 
 /// The one kind of error that is printed.
-private func reportable(_ error: any Error) -> any Error {
+func reportable(_ error: any Error) -> any Error {
   switch error {
   case let error as BpfError: InputError(Obstacle(bpf: error))
   case let error as TraceWriteError: InputError(file: "trace file", found: error.description)
@@ -102,7 +115,7 @@ private func note(_ child: ChildCommand) -> TraceNote {
 }
 
 /// Ends with what cannot work, a line each with its remedy, before anything is written.
-private func refuse(_ preflight: Preflight) throws(ExitStatus) {
+func refuse(_ preflight: Preflight) throws(ExitStatus) {
   guard preflight.isBlocked else { return }
   for check in preflight.checks where check.outcome == .blocked {
     let remedy = "\(check.remedy.prefix(1).uppercased())\(check.remedy.dropFirst())."
@@ -162,13 +175,13 @@ private func announcement(
   return "Recording \(counted(UInt64(watched.count), "VM")), \(counted(UInt64(vcpus), "vCPU")): \(what) \(how)"
 }
 
-private func dryRunText(_ attach: AttachPath, _ capacity: Capacity, _ programs: [String]) -> String {
-  let step = attach == .btf ? ProgramCost.typedNanoseconds : ProgramCost.classicNanoseconds
+private func dryRunText(_ cost: ProgramCost, _ capacity: Capacity, _ programs: [String]) -> String {
   return """
     Programs: \(programs.joined(separator: ", "))
     Memory: \(byteCount(capacity.kernelBytes)) in the kernel, for \(grouped(UInt64(capacity.slots))) vCPU threads \
     and \(grouped(UInt64(capacity.rows))) accounts
-    Expected cost: about \(duration(nanoseconds: step * 2)) per exit: at kvm_exit and at kvm_entry, half each
+    Expected cost: about \(duration(nanoseconds: cost.stepNanoseconds * 2)) per exit, at kvm_exit and at kvm_entry \
+    (\(cost.isCalibrated ? "calibrated" : "an estimate: sudo kvmtax calibrate measures it"))
     Nothing was recorded.
     """
 }

@@ -48,6 +48,9 @@ struct RecordCommand: ParsableCommand {
     help: "Do less, then stop, when tracing takes more than this share of the vCPUs' running time, in %; 0: never.")
   var maxOverhead = 2.0
 
+  @Option(help: "What kvmtax calibrate wrote. (default: \(CalibrationFile.defaultPath), if it is there)")
+  var calibration: String?
+
   @Flag(help: "Overwrite an existing file.") var force = false
 
   @Flag(name: .customLong("dry-run"), help: "Load and check everything, print what it would cost, record nothing.")
@@ -97,6 +100,7 @@ struct RecordCommand: ParsableCommand {
     options.interval = SnapshotInterval(fixedNanoseconds: interval.flatMap(parseDuration))
     options.maxSizeBytes = parseSize(maxSize) ?? 1 << 30
     options.maxOverhead = maxOverhead / 100
+    options.calibration = calibration ?? CalibrationFile.defaultPath
     options.force = force
     options.dryRun = dryRun
     options.attach = attach
@@ -134,6 +138,8 @@ struct RecordOptions {
   var maxSizeBytes: UInt64 = 1 << 30
   /// A fraction; 0: no limit.
   var maxOverhead = 0.02
+  /// What a calibration wrote.
+  var calibration = CalibrationFile.defaultPath
   var force = false
   var dryRun = false
   /// nil: the fast one where it works.

@@ -12,6 +12,9 @@ final class Recorder {
   let attach: AttachPath
   let session: Session
   let interrupts: Interrupts
+  /// This host's calibration, for the file and the brakes.
+  let calibration: CalibrationFile.Found
+  private let cost: ProgramCost
   private let layouts: Layouts
   private let groups: RingGroups
   private let pending: Pending
@@ -41,11 +44,13 @@ final class Recorder {
 
   init(
     options: RecordOptions, attach: AttachPath, plan: ProgramPlan, layouts: Layouts, capacity: Capacity,
-    groups: RingGroups,
-    guests: [GuestProcess], processes: [UInt32], interrupts: Interrupts
+    groups: RingGroups, guests: [GuestProcess], processes: [UInt32], interrupts: Interrupts,
+    calibration: CalibrationFile.Found
   ) throws(InputError) {
     self.options = options
     self.attach = attach
+    self.calibration = calibration
+    cost = ProgramCost(attach: attach, plan: plan, calibration: calibration.calibration)
     self.layouts = layouts
     self.groups = groups
     self.interrupts = interrupts
@@ -162,7 +167,11 @@ final class Recorder {
     ]
     if let vendor = cpu.vendor { facts.append(CaptureFact(key: CaptureFact.Key.cpuVendor, value: vendor)) }
     if let model = cpu.model { facts.append(CaptureFact(key: CaptureFact.Key.cpuModel, value: model)) }
+    if let problem = calibration.problem {
+      facts.append(CaptureFact(key: CaptureFact.Key.calibrationProblem, value: problem))
+    }
     try file.append(facts)
+    if let calibration = calibration.calibration { try file.append(calibration) }
     if options.proxy {
       try file.append(
         TraceNote(
@@ -294,10 +303,9 @@ final class Recorder {
   }
 
   private func estimatedNanoseconds(from old: Tally.Totals, to new: Tally.Totals) -> UInt64 {
-    let step = attach == .btf ? ProgramCost.typedNanoseconds : ProgramCost.classicNanoseconds
-    var cost = (new.steps &- min(old.steps, new.steps)) &* step
-    if eventsAreOn { cost &+= (new.finished &- min(old.finished, new.finished)) &* ProgramCost.recordNanoseconds }
-    return cost
+    var nanoseconds = (new.steps &- min(old.steps, new.steps)) &* cost.stepNanoseconds
+    if eventsAreOn { nanoseconds &+= (new.finished &- min(old.finished, new.finished)) &* cost.recordNanoseconds }
+    return nanoseconds
   }
 
   private func writeLosses(_ file: TraceOutput, usingReserve: Bool = false) throws {

@@ -46,6 +46,7 @@ final class TraceOutput {
   }
 
   func append(_ facts: [CaptureFact]) throws(TraceWriteError) { try writer.append(facts) }
+  func append(_ calibration: Calibration) throws(TraceWriteError) { try writer.append(calibration) }
   func append(_ texts: [FormatText]) throws(TraceWriteError) { try writer.append(texts) }
   func append(_ processes: [TracedProcess], usingReserve: Bool) throws(TraceWriteError) {
     try writer.append(processes, usingReserve: usingReserve)

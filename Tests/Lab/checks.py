@@ -176,7 +176,7 @@ def recorded(run, trace="trace"):
 
 # Deeds of the tiny guest, by their options.
 DEEDS = ("cpuid", "out", "in", "mmio-write", "mmio-read", "rdmsr", "wrmsr", "hypercall", "pause", "in-spin", "in-sleep",
-         "rdtsc-spin", "touch", "touch-delayed", "deadline", "oneshot", "periodic", "ipi", "hlt")
+         "rdtsc-spin", "touch", "touch-delayed", "arm", "deadline", "oneshot", "periodic", "ipi", "hlt")
 
 
 def guest_ran(run):

@@ -23,6 +23,46 @@ def doctor(run):
             f"lockdown {run.machine.machine.lockdown}")
 
 
+def calibrated(run):
+    """A calibration ends well, has its paths, and recovers a delay of known length within a tenth; both lengths are of
+    the same run, the known one of the loop by itself."""
+    log, status = run.read("calibrate.log"), run.read("calibrate.status").strip()
+    if not run.check(status == "0", f"kvmtax calibrate exits with 0, not {status or 'nothing'}", log):
+        return
+    lines = [line.split() for line in run.read("calibration").splitlines()]
+    measured = {tuple(words[1:5]): [float(word) for word in words[5:]] for words in lines if words[0] == "measured"}
+    absent = {words[1] for words in lines if words[0] == "absent"}
+    for path in ("fast", "kernel", "userspace", "switched"):
+        ours = {words[2:]: value for words, value in measured.items() if words[0] == path}
+        if not run.check(bool(ours) != (path in absent), f"{path} is measured, or said to be absent", log):
+            continue
+        for (mode, quantity), (low, mid, high) in ours.items():
+            run.check(0 <= low <= mid <= high or quantity == "adds", f"{path} {mode} {quantity}: bounds in order",
+                      f"{low} {mid} {high}")
+    recovered = re.findall(r"INJECTED DELAY, (\S+)\n +put in +([\d,]+).*\n +recovered +([\d,]+).*off by (\S+) %", log)
+    run.check({kind for kind, *_ in recovered} >= {"cpuid", "rdmsr", "out"}, "delays were injected", log)
+    for kind, put_in, came, error in recovered:
+        run.say(f"{kind} {put_in} -> {came} ns ({error} %)")
+        run.check(abs(float(error)) <= 10, f"{kind}: the injected delay is recovered within 10 %", log)
+    report = run.report("trace")
+    if not report:
+        return
+    run.check(report["trust"]["calibrated"], "the recording took the calibration along", report["trust"])
+    calibrated_times = report["totals"]["calibrated"]
+    if not run.check(calibrated_times and calibrated_times["world_switch_ns"] > 0, "the report has the world switch",
+                     report["totals"]):
+        return
+    # What was recorded closes with what was clocked untraced: span less the tracer's part in it, and the world switch.
+    cpuid = next(reason for reason in report["totals"]["reasons"] if reason["reason"] == run.machine.reasons["cpuid"])
+    mode = f"{report['capture']['attach']}+full+keys"
+    inside = measured[("kernel", "cpuid", mode, "inside")][1]
+    switch = measured[("kernel", "cpuid", "untraced", "world_switch")][1]
+    trip = measured[("kernel", "cpuid", "untraced", "round_trip")][1]
+    sum_ns = cpuid["p50_ns"] - inside + switch
+    run.say(f"recorded {cpuid['p50_ns']:,} - {inside:,.0f} + {switch:,.0f} = {sum_ns:,.0f}, clocked {trip:,.0f} ns")
+    run.check(abs(sum_ns / trip - 1) <= 0.15, "recording and calibration close within 15 %", f"{sum_ns} {trip}")
+
+
 def churned(run):
     """As many VMs as asked, one after the other, each with accounts of its own."""
     wanted = run.drawn.parameters["n"]

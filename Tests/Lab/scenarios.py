@@ -1,8 +1,8 @@
 """The scenarios. One is a few lines: a name, what runs in the machine, the parameters that are drawn for each run, what is
 injected and what must come of it. Change an expectation after a run only with the reason in the commit."""
 from checks import at_least, counts_equal, imported, lasted, paths_agree, replayed, vm_counts_equal, vm_life_equal
-from checks_special import (churned, competed, disk_full, doctor, migrated, nested_ran, packets_received, request_counts,
-                            shared, snapshot_taken, stopped, survived_kill, transferred)
+from checks_special import (calibrated, churned, competed, disk_full, doctor, migrated, nested_ran, packets_received,
+                            request_counts, shared, snapshot_taken, stopped, survived_kill, transferred)
 from scenario import Scenario, tiny
 
 # What nearly every deed of the tiny guest looks like: as many of each as drawn.
@@ -76,6 +76,10 @@ TINY = (
              {"EPT.swapin": "n"}),
     Scenario("stopped-process", tiny("--rdtsc-spin {n} --stop-ms 1000", "--events"), (counts_equal, stopped),
              {"n": (300, 500)}),
+    # A delay of known length in the traced path.
+    Scenario("calibration", "kvmtax calibrate -o calibration --rounds 5 --inject-delay {n} >calibrate.log 2>&1\n"
+             "echo $? >calibrate.status\n" + tiny("--cpuid {m}", "--calibration calibration"), (calibrated,),
+             {"n": (2000, 4000), "m": (4000, 8000)}, sets=MOST, seconds=240),
     # The tracer in trouble.
     Scenario("tracer-killed", """
 "$tracer" guest --cpuid 200000 --in-sleep {n} --vcpus 2 --time-limit 30 >guest.json 2>/dev/null &

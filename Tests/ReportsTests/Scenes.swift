@@ -118,6 +118,26 @@ enum Scenes {
     return evidence
   }
 
+  /// The same, on a host that was calibrated.
+  static func calibrated() -> Evidence {
+    var evidence = busy()
+    let mode = Calibration.Mode(attach: "tp_btf", tier: "lite", keys: false, records: false)
+    var calibration = Calibration(date: "2026-11-03 09:22:00 UTC", host: [:])
+    for (path, kind, world) in [(Calibration.Path.kernel, "cpuid", 420.0), (.userspace, "out", 480)] {
+      var one = Calibration.Measurement(
+        path: path, kind: kind, roundTrip: Bounded(low: 1900, mid: 2000, high: 2300),
+        worldSwitch: Bounded(low: world - 60, mid: world, high: world + 90))
+      let part = Bounded(low: 150, mid: 200, high: 260)
+      one.tracer[mode] = Calibration.TracerCost(
+        total: Bounded(low: 350, mid: 400, high: 460), inside: part, outside: part,
+        roundTrip: Bounded(low: 2300, mid: 2400, high: 2700))
+      calibration.measurements.append(one)
+    }
+    evidence.capture.mode = mode
+    evidence.capture.calibration = calibration
+    return evidence
+  }
+
   /// Three VMs: one busy, one divided halts with polling, one that hardly runs.
   static func several() -> Evidence {
     var scene = Scene()
@@ -282,6 +302,6 @@ enum Scenes {
   static let all: [(name: String, evidence: Evidence)] = [
     ("busy", busy()), ("several", several()), ("idle", idle()), ("damaged", damaged()), ("hostile", hostile()),
     ("huge", huge()), ("nothing", nothing()), ("no-time", noTime()), ("overflow", overflow()),
-    ("wrong-sum", wrongSum()), ("wide", wide()),
+    ("wrong-sum", wrongSum()), ("wide", wide()), ("calibrated", calibrated()),
   ]
 }

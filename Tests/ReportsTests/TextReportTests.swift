@@ -11,7 +11,10 @@ import Testing
     .appending(path: "Golden")
 
   static let variants: [(file: String, style: Style, isVerbose: Bool, scene: String)] =
-    ["busy", "several", "idle", "damaged", "hostile", "nothing", "no-time", "overflow", "wrong-sum", "wide"]
+    [
+      "busy", "several", "idle", "damaged", "hostile", "nothing", "no-time", "overflow", "wrong-sum", "wide",
+      "calibrated",
+    ]
     .map { ("\($0).txt", Style(), false, $0) }
     + [
       ("busy-ascii.txt", Style(unicode: false), false, "busy"), ("several-verbose.txt", Style(), true, "several"),

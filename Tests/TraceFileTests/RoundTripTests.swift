@@ -6,6 +6,36 @@ import Testing
 @testable import TraceFile
 
 @Suite struct RoundTripTests {
+  @Test(arguments: [
+    ("tp_btf", "states,userspace_exit,sched_switch,keys", "tp_btf+full+keys"),
+    ("tp", "states,run_delay,exits", "tp+lite+records"), ("tp", "states,sched_switch,raw", nil), ("tp", "proxy", nil),
+  ])
+  func `A calibration is read back, and how it was recorded`(attach: String, features: String, mode: String?) throws {
+    let file = try ScratchFile()
+    var calibration = Calibration(date: "2026-11-03 09:22:00 UTC", host: ["kernel": "6.12"])
+    var one = Calibration.Measurement(
+      path: .kernel, kind: "cpuid", roundTrip: Bounded(low: 1, mid: 2, high: 3), worldSwitch: .zero)
+    one.tracer[Calibration.Mode(attach: attach, tier: "full", keys: true, records: false)] = Calibration.TracerCost(
+      total: .zero, inside: .zero, outside: .zero, roundTrip: .zero)
+    calibration.measurements = [one]
+    var writer = try TraceWriter(descriptor: file.descriptor)
+    try writer.append([
+      CaptureFact(key: CaptureFact.Key.attach, value: attach),
+      CaptureFact(key: CaptureFact.Key.features, value: features),
+      CaptureFact(key: CaptureFact.Key.calibrationProblem, value: "none"),
+    ])
+    try writer.append(calibration)
+    // one that cannot be read takes nothing away
+    let wrong = Array("kvmtax-calibration 9".utf8)
+    try wrong.withUnsafeBytes {
+      try writer.append(type: BlockType.calibration.rawValue, payload: $0, packing: false)
+    }
+    let capture = try readTrace(MappedFile(path: file.path), using: .accounts).evidence.capture
+    #expect(capture.calibration == calibration)
+    #expect(capture.calibrationProblem == "none")
+    #expect(capture.mode?.name == mode)
+  }
+
   @Test func everythingWrittenIsReadBack() throws {
     let file = try ScratchFile()
     let host = FakeHost(threads: 8)

@@ -16,12 +16,13 @@
 #define KT_GUEST_RDTSC_SPIN 11
 #define KT_GUEST_TOUCH 12
 #define KT_GUEST_TOUCH_DELAYED 13
-#define KT_GUEST_DEADLINE 14
-#define KT_GUEST_ONESHOT 15
-#define KT_GUEST_PERIODIC 16
-#define KT_GUEST_IPI 17
-#define KT_GUEST_HALT 18
-#define KT_GUEST_KINDS 19
+#define KT_GUEST_ARM 14
+#define KT_GUEST_DEADLINE 15
+#define KT_GUEST_ONESHOT 16
+#define KT_GUEST_PERIODIC 17
+#define KT_GUEST_IPI 18
+#define KT_GUEST_HALT 19
+#define KT_GUEST_KINDS 20
 
 // Where the guest writes and reads: a serial port's data and line status registers.
 #define KT_GUEST_OUT_PORT 0x3f8
@@ -69,6 +70,8 @@
 #define KT_PAGE_OWN_WRMSR (KT_PAGE_DONE + 56)
 #define KT_PAGE_OWN_OUT (KT_PAGE_DONE + 60)
 #define KT_PAGE_INTERRUPTS (KT_PAGE_DONE + 64)
+#define KT_PAGE_SAMPLES (KT_PAGE_DONE + 68)
+#define KT_PAGE_NEXT_SAMPLE (KT_PAGE_DONE + 72)
 
 #ifndef __ASSEMBLER__
 #include <linux/kvm.h>
@@ -101,7 +104,9 @@ struct kt_guest_page {
 	uint32_t own_rdmsr;            // RDMSR, WRMSR and OUT beyond those of `did`: the APIC's set-up, arming, end of
 	uint32_t own_wrmsr;            // interrupt, sending, the control port
 	uint32_t own_out;
-	uint32_t interrupts; // handled
+	uint32_t interrupts;           // handled
+	uint32_t samples;              // address of the page of samples; 0: nothing is clocked
+	uint32_t next_sample;          // address of the next one, uint32_t: TSC cycles
 };
 
 // The guest's code: 32-bit, flat, without paging, position independent. It starts at its first byte, with %ebp the
@@ -125,6 +130,8 @@ int kt_guest_thread_id(void);
 // Whether the calling thread may run on a CPU; binds it to one. 0 or an errno.
 int kt_guest_may_use_cpu(int cpu);
 int kt_guest_pin(int cpu);
+// The CPU that the calling thread is on, or a negative errno.
+int kt_guest_current_cpu(void);
 
 // A userfaultfd for missing pages in a range of memory, or a negative errno.
 int kt_guest_userfault_open(void *start, size_t bytes);
