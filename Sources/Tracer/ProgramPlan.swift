@@ -55,9 +55,10 @@ struct ProgramPlan {
     delayOffset = btf?.byteOffset(of: ["sched_info", "run_delay"], in: "task_struct") ?? 0
     hasImmediateExits = btf?.typedTracepoint("kvm_entry")?.count == 2
     let hasStatistics = btf?.hasMember("stat", of: "kvm_vcpu") ?? false
+    let describesIoeventfds = btf?.describesIoeventfds ?? false
     looks = hasStatistics
     keepsKeys = keys && !proxy
-    keepsIoeventfds = keepsKeys && hasStatistics && btf?.describesIoeventfds ?? false
+    keepsIoeventfds = keepsKeys && hasStatistics && describesIoeventfds
     let canSwitch = layouts.has("sched", "sched_switch") && layouts.has("sched", "sched_waking")
     self.tier = proxy || !canSwitch ? .lite : tier
     if proxy {
