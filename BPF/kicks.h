@@ -14,7 +14,7 @@ const volatile __u8 keeps_ioeventfds;
 #define KT_PIO_BUS 1
 
 /* At most as many devices of a bus are read in one look; of more, others in the next. */
-#define KT_DEVICES_PER_LOOK 64
+#define KT_DEVICES_PER_LOOK 32
 
 /* What was once seen stays until its place is needed: an address is one of a process, and no VM reuses it for long. */
 struct ioeventfd_key { __u32 tgid, bus; __u64 address; };
