@@ -52,7 +52,9 @@ static __always_inline void look(void *vcpu)
 	looks_of->thread = slot->thread;
 	looks_of->look = settings->look;
 	read_ioeventfds(vcpu, slot->tgid, settings->look + number);
-	if (!bpf_core_field_exists(((struct kvm_vcpu___apic *)0)->arch)) return;
+	/* without the module's own types (before 5.11) the APIC's is not known, though the vCPU's may be */
+	if (!bpf_core_field_exists(((struct kvm_vcpu_arch___kt *)0)->apic) ||
+	    !bpf_core_field_exists(((struct kvm_lapic___kt *)0)->regs)) return;
 	registers = BPF_CORE_READ((struct kvm_vcpu___apic *)vcpu, arch.apic, regs);
 	if (!registers || bpf_probe_read_kernel(&lvtt, sizeof lvtt, registers + APIC_LVTT)) return;
 	vector.reason = lvtt & 0xff;

@@ -6,29 +6,48 @@
 #define KVMTAX_KEY_H
 #include "record.h"
 
+/* VMX keeps flags above the basic reason: bit 26 a bus lock on the way, bit 31 a failed entry. */
+KT_INLINE __u32 kt_basic_reason(__u8 isa, __u32 reason)
+{
+	return isa == KT_ISA_VMX ? reason & 0xffff : reason;
+}
+
 /* HLT and what hardware does in its place: the vCPU asks to sleep. VMX 12; SVM 0x78 and 0xa6 (idle HLT). */
 KT_INLINE int kt_is_halt(__u8 isa, __u32 reason)
 {
-	return (isa == KT_ISA_VMX && reason == 12) || (isa == KT_ISA_SVM && (reason == 0x78 || reason == 0xa6));
+	return (isa == KT_ISA_VMX && kt_basic_reason(isa, reason) == 12) || (isa == KT_ISA_SVM && (reason == 0x78 || reason == 0xa6));
 }
 
 /*
- * Exits that interrupts cause, the host's or the guest's. VMX: EXTERNAL_INTERRUPT, the interrupt windows and the
+ * Exits that have to do with interrupts, the host's or the guest's. VMX: EXTERNAL_INTERRUPT, the interrupt windows and the
  * preemption timer. SVM: INTR, NMI, VINTR.
  */
 KT_INLINE int kt_is_interrupt(__u8 isa, __u32 reason)
 {
+	reason = kt_basic_reason(isa, reason);
 	if (isa == KT_ISA_VMX) return reason == 1 || reason == 7 || reason == 8 || reason == 52;
 	return isa == KT_ISA_SVM && (reason == 0x60 || reason == 0x61 || reason == 0x64);
+}
+
+/* Those that an interrupt for the host causes, which its handler can name: EXTERNAL_INTERRUPT; INTR. */
+KT_INLINE int kt_is_host_interrupt(__u8 isa, __u32 reason)
+{
+	return (isa == KT_ISA_VMX && kt_basic_reason(isa, reason) == 1) || (isa == KT_ISA_SVM && reason == 0x60);
+}
+
+/* Those that tell KVM that the guest takes interrupts now: INTERRUPT_WINDOW; VINTR. */
+KT_INLINE int kt_is_window(__u8 isa, __u32 reason)
+{
+	return (isa == KT_ISA_VMX && kt_basic_reason(isa, reason) == 7) || (isa == KT_ISA_SVM && reason == 0x64);
 }
 
 /* Exits as vcpu->stat counts them by kind: halt_exits, irq_exits, irq_window_exits, io_exits. */
 KT_INLINE void kt_count_kind(struct kt_slot *slot, __u8 isa, __u32 reason)
 {
 	if (kt_is_halt(isa, reason)) slot->halts++;
-	else if (isa == KT_ISA_VMX ? reason == 1 : isa == KT_ISA_SVM && reason == 0x60) slot->interrupts++;
-	else if (isa == KT_ISA_VMX ? reason == 7 : isa == KT_ISA_SVM && reason == 0x64) slot->windows++;
-	else if (isa == KT_ISA_VMX ? reason == 30 : isa == KT_ISA_SVM && reason == 0x7b) slot->ports++;
+	else if (kt_is_host_interrupt(isa, reason)) slot->interrupts++;
+	else if (kt_is_window(isa, reason)) slot->windows++;
+	else if (isa == KT_ISA_VMX ? kt_basic_reason(isa, reason) == 30 : isa == KT_ISA_SVM && reason == 0x7b) slot->ports++;
 }
 
 KT_INLINE void kt_clear_key(struct kt_key *key)
@@ -61,7 +80,7 @@ KT_INLINE void kt_name_vmx(struct kt_key *key, __u32 reason, __u64 info1, __u32 
 {
 	if (reason & 1u << 31) key->traits |= KT_ENTRY_FAILED;
 	if (reason & 1u << 26) key->traits |= KT_BUS_LOCK;
-	switch (reason & 0xffff) {
+	switch (kt_basic_reason(KT_ISA_VMX, reason)) {
 	case 0: /* EXCEPTION_NMI */
 	case 1: /* EXTERNAL_INTERRUPT */
 		if (intr_info & 1u << 31) kt_set_subject(key, KT_KEY_VECTOR, intr_info & 0xff);
@@ -168,14 +187,14 @@ KT_INLINE void kt_name_key(struct kt_key *key, __u8 isa, __u32 reason, __u64 inf
 	if (isa == KT_ISA_VMX) kt_name_vmx(key, reason, info1, intr_info);
 	else if (isa == KT_ISA_SVM) kt_name_svm(key, reason, info1, info2);
 	/* what the host's interrupt was is known already where it came before the exit */
-	if (key->kind == KT_KEY_NONE && kt_is_interrupt(isa, reason)) kt_set_subject(key, found, subject);
+	if (key->kind == KT_KEY_NONE && kt_is_host_interrupt(isa, reason)) kt_set_subject(key, found, subject);
 }
 
 /* Exits whose exit qualification or interruption information names them; what comes of others is named by events. */
 KT_INLINE int kt_wants_detail(__u8 isa, __u32 reason)
 {
 	if (isa != KT_ISA_VMX) return 0;
-	switch (reason & 0xffff) {
+	switch (kt_basic_reason(isa, reason)) {
 	case 0: case 1: case 28: case 29: case 30: case 44: case 45: case 48: case 56: return 1;
 	}
 	return 0;
@@ -186,10 +205,9 @@ KT_INLINE void kt_detail_key(struct kt_key *key, __u64 info1, __u32 intr_info)
 {
 	if (!kt_wants_detail(key->isa, key->reason)) return;
 	/* a fault that kvm_mmio has named since */
-	if ((key->reason & 0xffff) == 48 && key->kind != KT_KEY_FAULT) return;
+	if (kt_basic_reason(key->isa, key->reason) == 48 && key->kind != KT_KEY_FAULT) return;
 	key->traits &= ~(KT_WRITE | KT_PRESENT | KT_FETCH);
-	kt_set_subject(key, KT_KEY_NONE, KT_NO_SUBJECT);
-	kt_name_vmx(key, key->reason, info1, intr_info);
+	kt_name_key(key, key->isa, key->reason, info1, 0, intr_info);
 }
 
 /* Whether an exit's own instruction wrote to a port that has not been handed to user space. */
@@ -201,14 +219,15 @@ KT_INLINE int kt_wrote_port(const struct kt_slot *slot)
 }
 
 /* A handler of the host's ran during the exit. */
-KT_INLINE void kt_note_host_irq(struct kt_key *key, __u32 which, __u64 number)
+KT_INLINE void kt_note_host_irq(struct kt_slot *slot, __u32 which, __u64 number)
 {
+	struct kt_key *key = &slot->key;
+
 	if (which == KT_HOST_IRQ_TIMER) key->traits |= KT_HOST_TIMER;
 	else if (which == KT_HOST_IRQ_IPI) key->traits |= KT_HOST_IPI;
 	else if (which == KT_HOST_IRQ_DEVICE) key->traits |= KT_HOST_DEVICE;
 	if (which == KT_HOST_IRQ_SOFT || key->kind != KT_KEY_NONE) return;
-	/* not yet named, or named and of the interrupts */
-	if (key->isa == KT_ISA_NONE || kt_is_interrupt(key->isa, key->reason))
+	if (slot->pending || kt_is_host_interrupt(key->isa, key->reason))
 		kt_set_subject(key, which == KT_HOST_IRQ_DEVICE ? KT_KEY_IRQ : KT_KEY_VECTOR, number);
 }
 
@@ -242,14 +261,13 @@ KT_INLINE void kt_refine_key(struct kt_key *key, __u8 kind, __u64 arg, __u32 rea
 		if (key->kind == KT_KEY_CPUID && !(key->traits & KT_HIDDEN)) key->subject = arg & 0xffffffff;
 		return;
 	case KT_HYPERCALL:
-		if (key->kind != KT_KEY_HYPERCALL) return;
+		if (key->kind != KT_KEY_HYPERCALL || key->subject != KT_NO_SUBJECT) return;
 		kt_set_subject(key, reason ? KT_KEY_HV_HYPERCALL : KT_KEY_HYPERCALL, arg);
 		return;
 	case KT_INJECT:
 		key->traits |= KT_INJECTED;
 		if (timer_vector && reason == timer_vector) key->traits |= KT_INJECTED_TIMER;
-		if (key->kind == KT_KEY_NONE && ((key->isa == KT_ISA_VMX && key->reason == 7) ||
-						 (key->isa == KT_ISA_SVM && key->reason == 0x64)))
+		if (key->kind == KT_KEY_NONE && kt_is_window(key->isa, key->reason))
 			kt_set_subject(key, KT_KEY_VECTOR, reason);
 		return;
 	case KT_ACCEPT_IRQ:

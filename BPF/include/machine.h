@@ -71,15 +71,24 @@ KT_INLINE void kt_book(struct kt_slot *slot, __u8 state, __u64 length)
 	if (slot->in_exit) slot->exit_state_ns[kt_index(state)] += length;
 }
 
-/* Closes the open interval at time_ns and opens one in `state`. A time before the last one counts as zero length. */
+/*
+ * An event of the thread's own: its time, which cannot lie before the open interval. One that says that it does counts as
+ * zero length.
+ */
+KT_INLINE __u64 kt_arrive(struct kt_slot *slot, __u64 time_ns)
+{
+	slot->steps++;
+	if (time_ns >= slot->since_ns) return time_ns;
+	slot->backwards++;
+	return slot->since_ns;
+}
+
+/* Closes the open interval at time_ns and opens one in `state`. */
 KT_INLINE void kt_move(struct kt_slot *slot, __u64 time_ns, __u8 state)
 {
 	__u64 length, delay = slot->delay_ns;
 
-	if (time_ns < slot->since_ns) {
-		slot->backwards++;
-		time_ns = slot->since_ns;
-	}
+	if (time_ns < slot->since_ns) time_ns = slot->since_ns;
 	length = time_ns - slot->since_ns;
 	if (delay) {
 		if (delay > length) delay = length;
@@ -108,15 +117,22 @@ KT_INLINE void kt_note_delay(struct kt_slot *slot, __u64 run_delay_ns)
 {
 	if (!run_delay_ns) return;
 	if (!slot->run_delay_ns) slot->first_run_delay_ns = run_delay_ns;
-	else if (!(slot->features & KT_HAS_SWITCH) && run_delay_ns > slot->run_delay_ns)
+	else if (!(slot->features & KT_HAS_SWITCH) && !slot->delay_cut && run_delay_ns > slot->run_delay_ns)
 		slot->delay_ns += run_delay_ns - slot->run_delay_ns;
 	slot->run_delay_ns = run_delay_ns;
+	slot->delay_cut = 0;
 }
 
-/* The open exit is a HLT that KVM handles. */
+/* The open exit is a HLT. */
 KT_INLINE int kt_in_halt(const struct kt_slot *slot)
 {
 	return slot->in_exit && !slot->pending && kt_is_halt(slot->isa, slot->reason);
+}
+
+/* And KVM handles it. */
+KT_INLINE int kt_in_kernel_halt(const struct kt_slot *slot)
+{
+	return kt_in_halt(slot) && slot->base != KT_QEMU && !slot->user_halt && !slot->resumed;
 }
 
 /*
@@ -144,9 +160,9 @@ KT_INLINE void kt_come_on(struct kt_slot *slot, __u64 time_ns)
 }
 
 /* Before any event of the thread's own: it is on CPU and in no handler, whatever was seen. */
-KT_INLINE void kt_settle(struct kt_slot *slot, __u64 time_ns)
+KT_INLINE __u64 kt_settle(struct kt_slot *slot, __u64 time_ns)
 {
-	slot->steps++;
+	time_ns = kt_arrive(slot, time_ns);
 	if (slot->off) {
 		slot->missed_switches++;
 		kt_come_on(slot, time_ns);
@@ -155,6 +171,7 @@ KT_INLINE void kt_settle(struct kt_slot *slot, __u64 time_ns)
 		slot->irq_depth = 0;
 		kt_move(slot, time_ns, slot->base);
 	}
+	return time_ns;
 }
 
 KT_INLINE void kt_clear_exit(struct kt_slot *slot)
@@ -168,7 +185,7 @@ KT_INLINE void kt_clear_exit(struct kt_slot *slot)
 
 /*
  * What was booked for the open exit goes to unknown: it had no entry, so guest time may hide in it. Time off CPU and in
- * the host's handlers is certain where it was observed.
+ * the host's handlers is certain where it was observed; halt_wait is, where it is nothing but sleep.
  */
 #define KT_TAKE_BACK(state) do { \
 	slot->state_ns[state] -= slot->exit_state_ns[state]; \
@@ -178,7 +195,7 @@ KT_INLINE void kt_drop_exit(struct kt_slot *slot)
 	KT_TAKE_BACK(KT_KERNEL);
 	KT_TAKE_BACK(KT_QEMU);
 	KT_TAKE_BACK(KT_HALT_POLL);
-	if (!(slot->features & KT_HAS_SWITCH)) KT_TAKE_BACK(KT_HALT_WAIT);
+	if (!(slot->features & KT_HAS_SWITCH) || !(slot->features & KT_HAS_WAKEUP)) KT_TAKE_BACK(KT_HALT_WAIT);
 	if (!slot->pending) slot->unpaired_exits++;
 	kt_clear_exit(slot);
 }
@@ -219,12 +236,15 @@ KT_INLINE void kt_begin_provisional(struct kt_slot *slot, __u8 state)
 KT_INLINE int kt_step_exit(struct kt_slot *slot, __u64 time_ns, __u8 isa, __u32 reason, __u64 info1, __u64 info2,
 			   __u32 intr_info, __u8 *superseded_isa, __u32 *superseded_reason)
 {
-	int superseded = slot->in_exit && !slot->pending;
+	int superseded = slot->in_exit && !slot->pending, immediate;
 
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
 	slot->exits++;
 	*superseded_isa = slot->isa;
 	*superseded_reason = slot->reason;
+	/* of the entry before this exit, not before one that was not seen */
+	immediate = slot->immediate && (slot->pending || slot->base == KT_GUEST);
+	slot->immediate = 0;
 	if (slot->pending) {
 		kt_move(slot, time_ns, KT_KERNEL);
 		slot->pending = 0;
@@ -241,7 +261,7 @@ KT_INLINE int kt_step_exit(struct kt_slot *slot, __u64 time_ns, __u8 isa, __u32 
 	slot->reason = reason;
 	slot->resumed = 0;
 	slot->slept = 0;
-	if (slot->immediate) slot->key.traits |= KT_IMMEDIATE;
+	if (immediate) slot->key.traits |= KT_IMMEDIATE;
 	kt_name_key(&slot->key, isa, reason, info1, info2, intr_info);
 	kt_count_kind(slot, isa, reason);
 	slot->base = KT_KERNEL;
@@ -258,7 +278,7 @@ KT_INLINE int kt_step_entry(struct kt_slot *slot, __u64 time_ns, int immediate)
 {
 	int finished = slot->in_exit && !slot->pending;
 
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
 	slot->entries++;
 	if (finished) {
 		kt_move(slot, time_ns, KT_GUEST);
@@ -285,23 +305,24 @@ KT_INLINE int kt_step_entry(struct kt_slot *slot, __u64 time_ns, int immediate)
 }
 
 /*
- * kvm_userspace_exit: from here on the thread is in user space, until kvm_fpu or the next entry. A halt that KVM itself
- * slept through has had its wake-up by now; one that has not is handed to user space (no interrupt controller in the
- * kernel), which sleeps in KVM's place: it goes on as a halt.
+ * kvm_userspace_exit: from here on the thread is in user space, until kvm_fpu or the next entry. A HLT that is said to
+ * be user space's business (KVM_EXIT_HLT: there is no interrupt controller in the kernel) goes on as a halt there, where
+ * user space sleeps in KVM's place; HLT's other ways to user space are interruptions of it.
  */
 KT_INLINE void kt_step_userspace_exit(struct kt_slot *slot, __u64 time_ns, __u32 reason, int error)
 {
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
 	slot->userspace_exits++;
 	/* in guest mode the exit was not seen */
 	if (slot->base == KT_GUEST) slot->state = KT_UNKNOWN;
 	kt_move(slot, time_ns, slot->state);
-	if (slot->in_exit && !slot->pending) {
+	/* nor was it after an interrupt or a switch, and no later one may take that name */
+	if (slot->pending) kt_drop_exit(slot);
+	if (slot->in_exit) {
 		slot->key.userspace = error == -4 /* EINTR */ ? 10 /* KVM_EXIT_INTR */ + 1 : reason < 254 ? reason + 1 : 255;
 		/* an ioeventfd listens there, but to other values or sizes */
 		if (slot->key.userspace == 6 /* KVM_EXIT_MMIO */ + 1) slot->key.traits &= ~KT_IN_IOEVENTFD;
-		/* neither slept through nor woken from in the kernel */
-		slot->user_halt = kt_in_halt(slot) && slot->base != KT_KERNEL && !slot->slept;
+		slot->user_halt = kt_in_halt(slot) && reason == 5 /* KVM_EXIT_HLT */ && error >= 0;
 		if (slot->features & KT_HAS_SWITCH) kt_end_provisional(slot);
 		slot->provisional = 0;
 	}
@@ -313,7 +334,7 @@ KT_INLINE void kt_step_userspace_exit(struct kt_slot *slot, __u64 time_ns, __u32
 /* kvm_fpu(load = 1): user space has called KVM_RUN. It need not come, and nothing may wait for it. */
 KT_INLINE void kt_step_fpu_load(struct kt_slot *slot, __u64 time_ns)
 {
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
 	if (slot->base != KT_QEMU && !slot->user_halt) return;
 	kt_move(slot, time_ns, KT_KERNEL);
 	slot->base = KT_KERNEL;
@@ -323,15 +344,16 @@ KT_INLINE void kt_step_fpu_load(struct kt_slot *slot, __u64 time_ns)
 
 /*
  * kvm_vcpu_wakeup(ns, waited): the halt lasted ns up to now, polled (waited 0) or slept (1); what lies before it, back
- * to the exit, was handling. In user space, or on the way from it, it is a vCPU that waited for its start-up IPI inside
+ * to the exit, was handling (what interrupted the thread meanwhile is taken to lie in the halt). In user space, or on the way from it, it is a vCPU that waited for its start-up IPI inside
  * KVM_RUN.
  */
 KT_INLINE void kt_step_wakeup(struct kt_slot *slot, __u64 time_ns, __u64 ns, __u32 waited)
 {
-	__u64 begin = ns < time_ns ? time_ns - ns : 0, handled, rest;
-	__u8 base = slot->base;
+	__u64 begin, handled, rest;
+	__u8 base;
 
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
+	begin = ns < time_ns ? time_ns - ns : 0;
 	slot->wakeups++;
 	base = slot->base;
 	if (slot->provisional) {
@@ -367,45 +389,63 @@ KT_INLINE void kt_step_out(struct kt_slot *slot, __u64 time_ns, __u32 previous_s
 {
 	__u8 state;
 
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
 	if (slot->base == KT_GUEST) kt_open_pending(slot, time_ns);
 	/* TASK_STOPPED, TASK_TRACED; then what neither sleeps nor ends, with or without the bit for preemption */
 	if (previous_state & 0x0c) state = KT_STOPPED;
 	else if (!(previous_state & 0xff)) state = KT_PREEMPTED;
 	else if (slot->base == KT_UNKNOWN) state = KT_UNKNOWN;
 	else if (slot->base == KT_QEMU) state = slot->user_halt ? KT_HALT_WAIT : KT_QEMU_BLOCKED;
-	else if (kt_in_halt(slot) && !slot->resumed) state = KT_HALT_WAIT;
+	else if (kt_in_kernel_halt(slot)) state = KT_HALT_WAIT;
 	else state = KT_KERNEL_BLOCKED;
 	kt_move(slot, time_ns, state);
 	if (state == KT_HALT_WAIT) slot->slept = 1;
 	slot->off = 1;
 }
 
-/* sched_switch to the thread. */
+/*
+ * sched_switch to the thread. If it was on CPU, the switch away was not seen, nor how much of the open interval lies
+ * before it; of a sleep in HLT, kvm_vcpu_wakeup will tell.
+ */
 KT_INLINE void kt_step_in(struct kt_slot *slot, __u64 time_ns)
 {
-	slot->steps++;
-	if (slot->off) kt_come_on(slot, time_ns);
-	else slot->missed_switches++;
+	time_ns = kt_arrive(slot, time_ns);
+	if (slot->off) {
+		kt_come_on(slot, time_ns);
+		return;
+	}
+	slot->missed_switches++;
+	if (slot->irq_depth || !kt_in_kernel_halt(slot)) slot->state = KT_UNKNOWN;
+	slot->irq_depth = 0;
+	if (slot->base == KT_GUEST) kt_open_pending(slot, time_ns);
+	kt_move(slot, time_ns, slot->base);
+	slot->on_ns = slot->since_ns;
 }
 
-/* A handler of the host's begins on the thread's time; number: its vector, IRQ or softirq. */
-KT_INLINE void kt_step_irq_entry(struct kt_slot *slot, __u64 time_ns, __u32 which, __u64 number)
+/* A handler of the host's begins or ends: the thread is on CPU and not in guest mode. */
+KT_INLINE __u64 kt_step_irq(struct kt_slot *slot, __u64 time_ns)
 {
-	slot->steps++;
+	time_ns = kt_arrive(slot, time_ns);
 	if (slot->off) {
 		slot->missed_switches++;
 		kt_come_on(slot, time_ns);
 	}
 	if (slot->base == KT_GUEST) kt_open_pending(slot, time_ns);
+	return time_ns;
+}
+
+/* A handler of the host's begins on the thread's time; number: its vector, IRQ or softirq. */
+KT_INLINE void kt_step_irq_entry(struct kt_slot *slot, __u64 time_ns, __u32 which, __u64 number)
+{
+	time_ns = kt_step_irq(slot, time_ns);
 	if (slot->irq_depth == 0) kt_move(slot, time_ns, KT_HOST_INTERRUPT);
 	if (slot->irq_depth < 255) slot->irq_depth++;
-	if (slot->in_exit) kt_note_host_irq(&slot->key, which, number);
+	if (slot->in_exit) kt_note_host_irq(slot, which, number);
 }
 
 KT_INLINE void kt_step_irq_exit(struct kt_slot *slot, __u64 time_ns)
 {
-	slot->steps++;
+	time_ns = kt_step_irq(slot, time_ns);
 	if (slot->irq_depth == 0) return;
 	slot->irq_depth--;
 	if (slot->irq_depth == 0) kt_move(slot, time_ns, slot->base);
@@ -421,7 +461,7 @@ KT_INLINE int kt_refines(struct kt_slot *slot, __u64 time_ns)
 /* The thread's end. */
 KT_INLINE void kt_step_end(struct kt_slot *slot, __u64 time_ns)
 {
-	kt_settle(slot, time_ns);
+	time_ns = kt_settle(slot, time_ns);
 	kt_move(slot, time_ns, slot->state);
 	slot->ended = 1;
 }
@@ -440,8 +480,11 @@ KT_INLINE int kt_gap(struct kt_slot *slot, __u64 gap_ns, __u64 time_ns, __u8 *cu
 	slot->off = 0;
 	slot->irq_depth = 0;
 	slot->resumed = 0;
+	slot->immediate = 0;
 	slot->delay_ns = 0;
+	slot->delay_cut = 1;
 	kt_move(slot, time_ns, KT_UNKNOWN);
+	slot->on_ns = slot->since_ns;
 	return cut;
 }
 

@@ -207,12 +207,13 @@ struct kt_slot {
 	__u8 pending;		/* the open exit began with an interrupt or a switch; kvm_exit is still to name it */
 	__u8 provisional;	/* enum kt_state + 1: where HLT's time on CPU is booked until kvm_vcpu_wakeup divides it */
 	__u8 resumed;		/* user space has called KVM_RUN again, and there was no entry yet */
-	__u8 immediate;		/* the last entry asked for an immediate exit */
+	__u8 immediate;		/* the last entry, which no exit followed yet, asked for an immediate exit */
 	__u8 timer_vector;	/* the guest's LVTT; 0: not known */
 	__u8 timer_source;	/* enum kt_vector_source */
 	__u8 slept;		/* it slept since mark_ns: what follows is no polling */
 	__u8 user_halt;		/* user space sleeps in HLT's place: there is no interrupt controller in the kernel */
-	__u8 reserved[2];
+	__u8 delay_cut;		/* run_delay_ns is from before a gap */
+	__u8 reserved;
 	__u64 first_ns;		/* when the slot was taken */
 	__u64 since_ns;		/* when the current state began */
 	__u64 exit_ns;		/* when the open exit began */

@@ -136,7 +136,11 @@ public struct JSONReport: Renderer {
         writer.field("of_running", section.rest.ofRunning)
       }
     }
-    if let tree = section.classes { classes(tree, to: &writer) }
+    if let tree = section.classes {
+      classes(tree, to: &writer)
+    } else {
+      for field in ["shares", "classes", "overflow_keys"] { writer.field(field, nil as String?) }
+    }
   }
 
   private func classes(_ tree: Report.ClassTree, to writer: inout JSONWriter) {

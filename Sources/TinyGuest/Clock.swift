@@ -43,12 +43,17 @@ func spin(microseconds: Int) {
 }
 
 extension Measured {
+  /// Adds one occurrence.
+  mutating func add(wall: Int, cpu: Int) {
+    cpuNanoseconds = (cpuNanoseconds ?? 0) + cpu
+    wallNanoseconds = (wallNanoseconds ?? 0) + wall
+    count += 1
+  }
+
   /// Does it, and adds how long it took on both clocks.
   mutating func add(_ body: () -> Void) {
     let (wall, cpu) = (monotonicNanoseconds(), threadCPUNanoseconds())
     body()
-    cpuNanoseconds = (cpuNanoseconds ?? 0) + threadCPUNanoseconds() - cpu
-    wallNanoseconds = (wallNanoseconds ?? 0) + monotonicNanoseconds() - wall
-    count += 1
+    add(wall: monotonicNanoseconds() - wall, cpu: threadCPUNanoseconds() - cpu)
   }
 }

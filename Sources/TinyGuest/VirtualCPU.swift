@@ -14,6 +14,7 @@ final class VirtualCPU {
   let tscKHz: Int?
   private var spun = Measured()
   private var slept = Measured()
+  private var answering: (answer: ReferenceWritableKeyPath<VirtualCPU, Measured>, wall: Int, cpu: Int)?
   private var returns: [String: Int] = [:]
   // Apart from the dictionary: a turn takes microseconds.
   private var immediateExits = 0
@@ -100,6 +101,7 @@ final class VirtualCPU {
   /// Runs the guest until it pauses: is ready, halts, or ends a lap. False when it was told to stop before.
   func runToPause(_ isStopped: () -> Bool) throws(TinyGuestError) -> Bool {
     while true {
+      endAnswer()
       guard ioctl(descriptor, kt_kvm_run, 0) >= 0 else {
         let code = errno
         guard code == EINTR || code == EAGAIN else { throw TinyGuestError("KVM_RUN", errno: code) }
@@ -109,7 +111,6 @@ final class VirtualCPU {
       }
       switch Int32(bitPattern: run.pointee.exit_reason) {
       case KVM_EXIT_IO:
-        returns["io", default: 0] += 1
         if try answerPort() { return true }
       case KVM_EXIT_MMIO: returns["mmio", default: 0] += 1
       case KVM_EXIT_HLT:
@@ -120,11 +121,27 @@ final class VirtualCPU {
     }
   }
 
+  /// What is answered on the spin and sleep ports lasts from KVM_RUN's return to its next call, as a tracer sees it.
+  private func endAnswer() {
+    guard let (answer, wall, cpu) = answering else { return }
+    answering = nil
+    self[keyPath: answer].add(wall: monotonicNanoseconds() - wall, cpu: threadCPUNanoseconds() - cpu)
+  }
+
+  private func beginAnswer(_ answer: ReferenceWritableKeyPath<VirtualCPU, Measured>) {
+    answering = (answer, monotonicNanoseconds(), threadCPUNanoseconds())
+  }
+
   /// Does what the port stands for; whether the guest pauses.
   private func answerPort() throws(TinyGuestError) -> Bool {
+    defer { returns["io", default: 0] += 1 }
     switch Int32(run.pointee.io.port) {
-    case KT_GUEST_SPIN_PORT: spun.add { spin(microseconds: spans.inSpin) }
-    case KT_GUEST_SLEEP_PORT: slept.add { sleep(microseconds: spans.inSleep) }
+    case KT_GUEST_SPIN_PORT:
+      beginAnswer(\.spun)
+      spin(microseconds: spans.inSpin)
+    case KT_GUEST_SLEEP_PORT:
+      beginAnswer(\.slept)
+      sleep(microseconds: spans.inSleep)
     case KT_GUEST_CONTROL_PORT:
       let offset = Int(run.pointee.io.data_offset)
       guard offset < runBytes else { throw unexpectedReturn() }

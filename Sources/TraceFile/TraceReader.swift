@@ -420,11 +420,11 @@ struct TraceReader: ~Copyable {
       looks: contents.looks)
     if let replayed {
       ledger.build(replayed)
-      ledger.take(recordKeys)
+      if keysWereRecorded { ledger.take(recordKeys) }
     } else if usesRecords {
       records.takeUnpaired(from: snapshots.table)
       ledger.build(snapshots, records: records)
-      if recordsHaveKeys { ledger.take(recordKeys) }
+      if recordsHaveKeys, keysWereRecorded { ledger.take(recordKeys) }
     } else {
       ledger.build(snapshots)
       ledger.take(snapshots.keys)
@@ -435,6 +435,11 @@ struct TraceReader: ~Copyable {
     finishCapture()
     finishTrust(refused: snapshots.table.refused &+ records.refused)
     return contents
+  }
+
+  /// Where the events that refine keys were not recorded, those of the records would name other classes.
+  private var keysWereRecorded: Bool {
+    contents.fact(CaptureFact.Key.features).map { RecordedFeature.parse($0).contains(.keys) } ?? true
   }
 
   private mutating func finishCapture() {

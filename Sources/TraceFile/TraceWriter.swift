@@ -50,8 +50,8 @@ public struct TraceWriter: ~Copyable {
 
   /// The schema is repeated after so many records, so that a damaged block does not take the records' meaning with it.
   static let recordsPerSchema = 1 << 20
-  /// Records per block: 2 MiB of exits, 1 MiB of events.
-  static let recordsPerBlock = 1 << 14
+  /// Records per block: 1 MiB of exits, half of that of events.
+  static let recordsPerBlock = 1 << 13
   /// What remains of the reserve for the last notes and the end when a snapshot may use it.
   static let lastReserve = 8 << 10
   /// A list that grows beyond this is continued in another block.

@@ -12,13 +12,14 @@ struct CalibrateCommand: ParsableCommand {
     commandName: "calibrate",
     abstract: "Measures the world switch and the tracer's own cost on this host, for recordings to take out.",
     discussion: """
-      A tiny guest of its own clocks exits that go through KVM's fast path, the kernel, user space and a sleeping thread,
-      in turn with and without the tracer's programs. What comes of it holds for this CPU, kernel, microcode and these
-      mitigations; recordings on any other take nothing out and say so. Best done while the host has little to do: VMs that
-      run pay for the programs meanwhile.
+      A tiny guest of its own clocks exits that go through KVM's fast path, the kernel, user space
+      and a sleeping thread, in turn with and without the tracer's programs. What comes of it holds
+      for this CPU, kernel, microcode and these mitigations; recordings on any other take nothing
+      out and say so. Best done while the host has little to do: VMs that run pay for the programs
+      meanwhile.
 
       EXAMPLES
-        sudo kvmtax calibrate                 half a minute; recordings use it from then on
+        sudo kvmtax calibrate                 a minute or so; recordings use it from then on
         sudo kvmtax calibrate -o FILE         into another file: kvmtax record --calibration FILE
       """)
 

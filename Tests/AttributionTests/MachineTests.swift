@@ -5,20 +5,37 @@ import Testing
 
 /// The machine in user space against the oracle.
 @Suite struct MachineTests {
-  @Test(arguments: UInt64(1)...40) func agreesWithTheOracle(seed: UInt64) throws {
-    var random = RandomEvents(seed: seed)
-    let events = random.next(2048)
-    var replay = Replay()
-    replay.step(events.span)
-    let ledger = replay.ledger().withSortedAccounts()
-    try expectSame(ledger, Oracle(events).ledger())
+  static let seeds = UInt64(1)...36
+
+  /// Half of the streams as no kernel would send them, half in its own orders with single events dropped and doubled.
+  static func stream(_ seed: UInt64, _ count: Int, features: UInt8) -> [kt_event] {
+    if seed % 2 == 0 {
+      var random = RandomEvents(seed: seed, features: features)
+      return random.next(count)
+    }
+    // with more and less damage, and none
+    var plausible = PlausibleEvents(seed: seed, features: features, damage: [0, 5, 20, 200][Int(seed / 2 % 4)])
+    return plausible.next(count)
   }
 
-  @Test(arguments: UInt64(1)...20) func agreesWithTheOracleAcrossGaps(seed: UInt64) throws {
-    var random = RandomEvents(seed: seed, threadCount: 5)
-    var replay = Replay()
-    var oracle = Oracle()
-    for round in 0..<40 {
+  @Test(arguments: seeds) func agreesWithTheOracle(seed: UInt64) throws {
+    let features = FeatureSets.of(seed / 2)
+    let events = MachineTests.stream(seed, 15_000, features: features)
+    var machine = ReferenceMachine(features: features)
+    for event in events { machine.step(event) }
+    let oracle = Oracle(events, features: features)
+    try oracle.expectSame(machine)
+    var replay = Replay(features: features)
+    replay.step(events.span)
+    try expectSame(replay.ledger().withSortedAccounts(), oracle.ledger())
+  }
+
+  @Test(arguments: seeds) func agreesWithTheOracleAcrossGaps(seed: UInt64) throws {
+    let features = FeatureSets.of(seed / 2)
+    var random = RandomEvents(seed: seed, threadCount: 5, features: features)
+    var replay = Replay(features: features)
+    var oracle = Oracle(features: features)
+    for round in 0..<60 {
       for event in random.next(30) {
         replay.step([event].span)
         oracle.take(event)
@@ -32,11 +49,12 @@ import Testing
     try expectSame(replay.ledger().withSortedAccounts(), oracle.ledger())
   }
 
-  @Test(arguments: UInt64(1)...20) func agreesWithTheOracleAcrossLossesOfOneCpu(seed: UInt64) throws {
-    var random = RandomEvents(seed: seed, threadCount: 5)
-    var replay = Replay()
-    var oracle = Oracle()
-    for round in UInt64(0)..<20 {
+  @Test(arguments: seeds) func agreesWithTheOracleAcrossLossesOfOneCpu(seed: UInt64) throws {
+    let features = FeatureSets.of(seed / 2)
+    var random = RandomEvents(seed: seed, threadCount: 5, features: features)
+    var replay = Replay(features: features)
+    var oracle = Oracle(features: features)
+    for round in UInt64(0)..<30 {
       for event in random.next(30) {
         replay.step([event].span)
         oracle.take(event)
@@ -52,16 +70,28 @@ import Testing
     try expectSame(replay.ledger().withSortedAccounts(), oracle.ledger())
   }
 
-  @Test(arguments: UInt64(1)...10) func everyNanosecondIsInExactlyOneState(seed: UInt64) {
-    var random = RandomEvents(seed: seed, threadCount: 3)
-    var replay = Replay()
-    for count in 1...64 {
-      // after each of the first 33 events, then after ever more
-      replay.step(random.next(max(1, count - 32)).span)
-      for vcpu in replay.ledger().vcpus {
-        #expect(vcpu.states.total == vcpu.wallNanoseconds)
-        for account in vcpu.accounts { #expect(account.states.total == account.totalNanoseconds) }
+  /// Whatever comes, also events that the features exclude.
+  @Test(arguments: seeds) func everyNanosecondIsInExactlyOneState(seed: UInt64) {
+    var random = RandomEvents(seed: seed, threadCount: 3, features: 63 + 64 * UInt8(seed % 2))
+    var machine = ReferenceMachine(features: FeatureSets.of(seed))
+    for event in random.next(3000) {
+      machine.step(event)
+      for number in 0..<machine.slotCount {
+        let slot = machine.slots + number
+        let states = StateTimes(copying: kt_slot_state_ns(slot))
+        let wall = slot.pointee.since_ns - slot.pointee.first_ns
+        #expect(states.total == wall && states.nanoseconds.allSatisfy { $0 <= wall })
       }
+    }
+    for row in machine.rows.values {
+      var row = row
+      let account = ExitAccount(&row)
+      #expect(account.states.total == account.totalNanoseconds)
+      #expect(account.states.nanoseconds.allSatisfy { $0 <= account.totalNanoseconds })
+    }
+    for row in machine.keyRows.values {
+      let sum = withUnsafeBytes(of: row.state_ns) { $0.bindMemory(to: UInt64.self).reduce(0, &+) }
+      #expect(sum == row.total_ns)
     }
   }
 
@@ -69,95 +99,41 @@ import Testing
     // otherwise agreement says little
     var all = VCPU(thread: 1, tid: 1)
     var account = ExitAccount(isa: 1, reason: 1)
-    for seed in UInt64(1)...40 {
-      var random = RandomEvents(seed: seed)
-      var replay = Replay()
-      replay.step(random.next(2048).span)
-      for vcpu in replay.ledger().vcpus {
-        all.states.add(vcpu.states)
-        all.backwards += vcpu.backwards
-        all.unpairedEntries += vcpu.unpairedEntries
-        for other in vcpu.accounts { account.add(other) }
+    var traits: UInt32 = 0
+    var kinds: Set<UInt8> = []
+    for seed in MachineTests.seeds {
+      let features = FeatureSets.of(seed / 2)
+      var replay = Replay(features: features)
+      replay.step(MachineTests.stream(seed, 15_000, features: features).span)
+      for thread in replay.threads() {
+        all.states.add(thread.vcpu.states)
+        all.backwards += thread.vcpu.backwards
+        all.unpairedEntries += thread.vcpu.unpairedEntries
+        for other in thread.vcpu.accounts { account.add(other) }
+        for row in thread.keys {
+          traits |= row.key.traits
+          kinds.insert(row.key.kind)
+        }
       }
     }
-    for state in [State.unknown, .guest, .kernel, .qemu, .haltPoll, .haltWait] { #expect(all.states[state] > 0) }
+    for state in State.allCases { #expect(all.states[state] > 0 && account.states[state] > 0 || state == .guest) }
     #expect(all.backwards > 0 && all.unpairedEntries > 0 && account.unpaired > 0 && account.open > 0)
     for (bucket, count) in account.histogram.counts.enumerated() { #expect(count > 0, "bucket \(bucket)") }
+    #expect(traits == KT_TIMER_KNOWN.rawValue * 2 - 1 && kinds.count == Int(KT_KEY_KINDS.rawValue))
   }
 
-  /// Single sequences with their result worked out by hand: (kind, ns, reason or waited, the wake-up's ns).
-  @Test(arguments: Case.all) func splitsTimeAsTheModelSays(_ example: Case) throws {
-    var replay = Replay()
-    let events = example.steps.map { step in
-      kt_event(
-        time_ns: step.time, arg: step.slept, arg2: 0, rip: 0, run_delay_ns: 0, tid: 7, tgid: 3, reason: step.reason,
-        extra: 0, cpu: 0, vcpu: 0, kind: UInt8(step.kind.rawValue), isa: 1)
-    }
+  @Test(arguments: Case.eventOrder + Case.rules + Case.features) func splitsTimeAsTheModelSays(_ example: Case) throws {
+    let events = example.events
+    var replay = Replay(features: example.features)
     replay.step(events.span)
-    let vcpu = try #require(replay.ledger().vcpus.first)
-    for state in State.allCases { #expect(vcpu.states[state] == example.states[state] ?? 0, "\(state.name)") }
-    let oracle = try #require(Oracle(events).ledger().vcpus.first)
-    #expect(oracle.states == vcpu.states)
+    let thread = try #require(replay.threads().first)
+    for state in State.allCases { #expect(thread.vcpu.states[state] == example.states[state] ?? 0, "\(state.name)") }
+    if let key = example.key {
+      #expect(thread.keys.map { Key($0.key) }.contains(key), "\(thread.keys.map { Key($0.key) })")
+    }
+    if let missed = example.missed { #expect(thread.vcpu.missedSwitches == missed) }
+    var machine = ReferenceMachine(features: example.features)
+    for event in events { machine.step(event) }
+    try Oracle(events, features: example.features).expectSame(machine)
   }
-}
-
-/// A short sequence of VMX events on one thread and what it must give.
-struct Case: CustomTestStringConvertible, Sendable {
-  struct Step: Sendable {
-    var kind: kt_kind
-    var time: UInt64
-    var reason: UInt32 = 0
-    var slept: UInt64 = 0
-  }
-  var name: String
-  var steps: [Step]
-  var states: [State: UInt64]
-  var testDescription: String { name }
-
-  static func exit(_ time: UInt64, _ reason: UInt32 = 30) -> Step { Step(kind: KT_EXIT, time: time, reason: reason) }
-  static func entry(_ time: UInt64) -> Step { Step(kind: KT_ENTRY, time: time) }
-  static func user(_ time: UInt64) -> Step { Step(kind: KT_USERSPACE_EXIT, time: time) }
-  static func polled(_ time: UInt64, _ slept: UInt64) -> Step { Step(kind: KT_VCPU_WAKEUP, time: time, slept: slept) }
-  static func slept(_ time: UInt64, _ slept: UInt64) -> Step {
-    Step(kind: KT_VCPU_WAKEUP, time: time, reason: 1, slept: slept)
-  }
-
-  static let all: [Case] = [
-    Case(
-      name: "handled in the kernel", steps: [entry(100), exit(150), entry(157)], states: [.guest: 50, .kernel: 7]),
-    Case(
-      name: "handled in user space", steps: [entry(100), exit(150), user(153), entry(190)],
-      states: [.guest: 50, .kernel: 3, .qemu: 37]),
-    Case(name: "HLT, no wake-up seen", steps: [exit(100, 12), entry(190)], states: [.haltWait: 90]),
-    Case(
-      name: "HLT handed to user space", steps: [exit(100, 12), user(120), entry(190)], states: [.haltWait: 90]),
-    Case(
-      name: "HLT, slept", steps: [exit(100, 12), slept(180, 60), entry(190)],
-      states: [.kernel: 20 + 10, .haltWait: 60]),
-    Case(
-      name: "HLT, polled", steps: [exit(100, 12), polled(180, 60), entry(190)],
-      states: [.kernel: 20 + 10, .haltPoll: 60]),
-    Case(
-      name: "a sleep longer than the exit", steps: [exit(100, 12), slept(180, 500), entry(190)],
-      states: [.kernel: 10, .haltWait: 80]),
-    Case(
-      name: "a wake-up outside HLT tells nothing", steps: [exit(100), slept(180, 50), entry(190)],
-      states: [.kernel: 90]),
-    Case(
-      name: "waiting for the start-up IPI", steps: [user(100), slept(180, 50), entry(190)],
-      states: [.qemu: 30 + 10, .haltWait: 50]),
-    Case(
-      name: "two exits", steps: [entry(10), exit(100), user(120), exit(180), entry(190)],
-      states: [.guest: 90, .unknown: 80, .kernel: 10]),
-    Case(
-      name: "two entries", steps: [entry(100), entry(180), exit(190)], states: [.unknown: 80, .guest: 10]),
-    Case(
-      name: "user space straight from the guest", steps: [entry(100), user(180), entry(190)],
-      states: [.unknown: 80, .qemu: 10]),
-    Case(
-      name: "an exit straight from user space", steps: [user(100), exit(180), entry(190)],
-      states: [.unknown: 80, .kernel: 10]),
-    Case(
-      name: "a time that goes back", steps: [entry(100), exit(90), entry(110)], states: [.kernel: 10]),
-  ]
 }

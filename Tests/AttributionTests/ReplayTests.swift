@@ -110,6 +110,50 @@ import Testing
     #expect(vcpu.accounts.map(\.unpaired) == [1] && vcpu.accounts.map(\.finished) == [1])
   }
 
+  /// What it waited to run during a gap is no time of what comes after.
+  @Test func aGapTakesTheDelayBeforeItAlong() throws {
+    func event(_ kind: kt_kind, _ time: UInt64, delay: UInt64) -> kt_event {
+      var event = Self.event(kind, time)
+      event.run_delay_ns = delay + 1
+      return event
+    }
+    var replay = Replay(features: 3 | UInt8(KT_HAS_RUN_DELAY.rawValue))
+    replay.step([event(KT_ENTRY, 100, delay: 5), event(KT_EXIT, 150, delay: 5)].span)
+    replay.gap(from: 160, to: 1000)
+    let later = [
+      event(KT_ENTRY, 1010, delay: 700), event(KT_EXIT, 1100, delay: 700), event(KT_ENTRY, 1120, delay: 708),
+    ]
+    replay.step(later.span)
+    let vcpu = try #require(replay.ledger().vcpus.first)
+    #expect(vcpu.states[.guest] == 50 + 90 && vcpu.states[.unknown] == 860)
+    #expect(vcpu.states[.preempted] == 8 && vcpu.states[.kernel] == 12)
+    #expect(vcpu.runDelayNanoseconds == 703)
+  }
+
+  /// Woken in a gap, of which it is not known where the thread was: that says nothing of its next sleep.
+  @Test func aWakeUpInAGapIsNotOfALaterSleep() throws {
+    var replay = Replay(features: Replay.allFeatures)
+    replay.step([Self.event(KT_ENTRY, 100), Self.event(KT_EXIT, 150)].span)
+    replay.step([Self.event(KT_WAKING, 200)].span)
+    replay.gap(from: 160, to: 300)
+    let later = [
+      Self.event(KT_USERSPACE_EXIT, 310), Self.event(KT_SCHED_OUT, 320, reason: 1), Self.event(KT_SCHED_IN, 350),
+    ]
+    replay.step(later.span)
+    let vcpu = try #require(replay.ledger().vcpus.first)
+    #expect(vcpu.states[.qemuBlocked] == 30 && vcpu.states[.wakeLatency] == 0)
+  }
+
+  /// Asked for before a gap, no trait of an exit after it.
+  @Test func aGapEndsWhatTheLastEntryAskedFor() throws {
+    var replay = Replay()
+    replay.step([Self.event(KT_ENTRY, 100, reason: 1)].span)
+    replay.gap(from: 160, to: 300)
+    replay.step([Self.event(KT_EXIT, 400, reason: 1), Self.event(KT_ENTRY, 420)].span)
+    let key = try #require(replay.threads().first?.keys.first)
+    #expect(Key(key.key) == Key(isa: 1, reason: 1))
+  }
+
   /// Batches of two, an error or the end after the last.
   struct Batches: EventSource {
     var events: [kt_event]

@@ -41,6 +41,23 @@ import TraceFile
     }
   }
 
+  @Test func `Event records through the machine give the accounts to the nanosecond`() throws {
+    let folder = try ScratchFolder()
+    let one = guest("--in-spin", "20", "--in-sleep", "30", "--out", "300", "--vcpus", "2", "--vms", "2")
+      .joined(separator: " ")
+    let tracer = try record(
+      ["--events=raw", "--interval", "200ms"], to: folder.file("a"),
+      command: ["/bin/sh", "-c", "\(one); \(one); \(one)"])
+    let outcome = tracer.finish()
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let accounts = try Recording(folder.file("a"))
+    let events = try Recording(folder.file("a"), using: .events)
+    #expect(events.evidence.capture.rung == "events" && events.contents.eventRecordCount > 5_000)
+    #expect(accounts.evidence.trust.lostRecords == 0)
+    #expect(accounts.evidence.ledger.vcpus.count >= 12)
+    try expectSame(events.evidence.ledger, accounts.evidence.ledger)
+  }
+
   @Test func `VMs that come and go ten a second are all counted, and their slots serve again`() throws {
     let folder = try ScratchFolder()
     let one = guest("--immediate-exit", "40", "--vcpus", "4").joined(separator: " ")

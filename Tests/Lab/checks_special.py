@@ -1,7 +1,7 @@
 """Checks of scenarios that are unlike the others."""
 import re
 
-from checks import by_reason, difference, guest_figures, measured, state_seconds, total
+from checks import by_reason, difference, guest_figures, measured, state_seconds, total, within
 
 
 def doctor(run):
@@ -81,9 +81,9 @@ def competed(run):
         return
     busy = measured(run, "rdtsc_spin")
     run.check(truth["cpu_ns"] > 0.1 * busy["wall_ns"], "the competitor ran", difference(competitor=truth, guest=busy))
-    ours = state_seconds(run, "kernel", "preempted", "host_interrupt")
-    run.check(ours >= truth["cpu_ns"] * 0.9, "the vCPU's time out of the guest holds the competitor's",
-              difference(measured=truth, states=ours))
+    ours = state_seconds(run, "preempted")
+    # up to a switch at either end is nobody's
+    within(run, "preempted is what the competitor got", truth["cpu_ns"] * 0.97 - 20e6, ours, truth["cpu_ns"] * 1.03 + 20e6)
     run.say(f"competitor {truth['cpu_ns'] / 1e6:.0f} ms of CPU")
 
 
@@ -107,9 +107,8 @@ def stopped(run):
     run.check(truth["wall_ns"] >= 0.99e9, "it was stopped for a second", truth)
     report = run.report("trace")
     if report:
-        ours = state_seconds(run, "qemu", "kernel", "preempted", "stopped")
-        run.check(ours >= truth["wall_ns"] * 0.97, "the vCPU's time out of the guest holds it",
-                  difference(measured=truth, states=ours))
+        ours = state_seconds(run, "stopped")
+        within(run, "stopped is how long it was stopped", truth["wall_ns"] * 0.97, ours, truth["wall_ns"] * 1.03)
     run.say(f"stopped {truth['wall_ns'] / 1e6:.0f} ms")
 
 

@@ -14,6 +14,9 @@ public func expectSame(_ found: Ledger, _ expected: Ledger) throws {
     }
     var (rest, otherRest) = (vcpu, other)
     (rest.accounts, otherRest.accounts) = ([], [])
-    try #require(rest == otherRest)
+    let differences = zip(Mirror(reflecting: rest).children, Mirror(reflecting: otherRest).children)
+      .map { ($0.label ?? "", "\($0.value)", "\($1.value)") }
+      .filter { $0.1 != $0.2 }
+    try #require(differences.isEmpty, "thread \(vcpu.thread): \(differences)")
   }
 }

@@ -12,24 +12,16 @@ import Testing
     return host.records
   }()
 
+  /// A field of today's record, by its bytes.
   private static func value(_ record: kt_exit_record, _ name: String) -> UInt64 {
-    switch name {
-    case "start_ns": record.start_ns
-    case "total_ns": record.total_ns
-    case "kernel_ns": record.kernel_ns
-    case "qemu_ns": record.qemu_ns
-    case "halt_poll_ns": record.halt_poll_ns
-    case "halt_wait_ns": record.halt_wait_ns
-    case "thread": UInt64(record.thread)
-    case "reason": UInt64(record.reason)
-    case "cpu": UInt64(record.cpu)
-    case "isa": UInt64(record.isa)
-    default: 0xdead_beef_dead_beef
+    guard let field = RecordSchema.exit.fields.first(where: { $0.name == name }) else { return 0xdead_beef_dead_beef }
+    return withUnsafeBytes(of: record) { bytes in
+      (0..<field.size).reduce(0) { $0 | UInt64(bytes[field.offset + $1]) << UInt64(8 * $1) }
     }
   }
 
   /// Lays the records out as a schema says, byte by byte.
-  private static func payload(_ schema: RecordSchema) -> [UInt8] {
+  private static func payload(_ schema: RecordSchema, _ records: [kt_exit_record] = records) -> [UInt8] {
     var bytes: [UInt8] = []
     for record in records {
       var item = [UInt8](repeating: 0xaa, count: schema.recordSize)
@@ -53,18 +45,18 @@ import Testing
     ("today's", RecordSchema.exit, []),
     (
       "a newer one with fields added behind",
-      schema(80) { $0.append(.init(name: "gpa", offset: 64, size: 8, unit: "gpa")) }, []
+      schema(144) { $0.append(.init(name: "gpa", offset: 128, size: 8, unit: "gpa")) }, []
     ),
     (
       "a newer one with a field inserted in front",
-      schema(73) { fields in
+      schema(137) { fields in
         for index in fields.indices { fields[index].offset += 9 }
         fields.insert(.init(name: "vector", offset: 0, size: 1, unit: "number"), at: 0)
       }, []
     ),
     (
       "one with the fields in another order and wider",
-      schema(100) { fields in
+      schema(200) { fields in
         fields.reverse()
         for index in fields.indices {
           fields[index].offset = index * 9 + 1
@@ -73,13 +65,13 @@ import Testing
       }, []
     ),
     (
-      "an older one without the halt states", schema(64) { $0.removeAll { $0.name.hasPrefix("halt") } },
+      "an older one without the halt states", schema(128) { $0.removeAll { $0.name.hasPrefix("halt") } },
       ["halt_poll_ns", "halt_wait_ns"]
     ),
-    ("an older one without the total", schema(64) { $0.removeAll { $0.name == "total_ns" } }, ["total_ns"]),
+    ("an older one without the total", schema(128) { $0.removeAll { $0.name == "total_ns" } }, ["total_ns"]),
     (
       "one whose cpu has another unit",
-      schema(64) { fields in
+      schema(128) { fields in
         for index in fields.indices where fields[index].name == "cpu" { fields[index].unit = "node" }
       },
       ["cpu"]
@@ -109,6 +101,42 @@ import Testing
     #expect(accounts.reduce(0) { $0 + $1.states[.kernel] } == kernel)
     let threads = Set(CompatibilityTests.records.map(\.thread))
     #expect(Set(contents.evidence.ledger.vcpus.map(\.thread)) == threads)
+  }
+
+  /// The record of the first version: four states, and no key.
+  static let first = RecordSchema(
+    parsing: """
+      exit 64
+      start_ns 0 8 ns
+      total_ns 8 8 ns
+      kernel_ns 16 8 ns
+      qemu_ns 24 8 ns
+      halt_poll_ns 32 8 ns
+      halt_wait_ns 40 8 ns
+      thread 48 4 id
+      reason 52 4 number
+      cpu 56 2 number
+      isa 58 1 number
+
+      """)
+
+  @Test func recordsOfTheFirstVersionLeaveWhatTheyDoNotDivideUnknown() throws {
+    let schema = try #require(CompatibilityTests.first)
+    #expect(schema.id == 0xfc8e_79ce_2ce0_190d)
+    let host = FakeHost(threads: 3, features: Replay.allFeatures)
+    host.run(nanoseconds: 1_000_000_000, exits: 50)
+    var file = BuiltFile()
+    file.add(BlockType.schema.rawValue, Array(schema.text.utf8))
+    file.add(BlockType.exits.rawValue, CompatibilityTests.payload(schema, host.records), schema: schema.id)
+    let contents = try file.bytes.trace(.exits)
+    let accounts = contents.evidence.ledger.vcpus.flatMap(\.accounts)
+    #expect(contents.evidence.trust.notes.isEmpty)
+    #expect(contents.evidence.ledger.vms.allSatisfy { $0.keys.isEmpty })
+    let divided = host.records.reduce(0) { $0 + $1.kernel_ns + $1.qemu_ns + $1.halt_poll_ns + $1.halt_wait_ns }
+    let total = host.records.reduce(0) { $0 + $1.total_ns }
+    #expect(divided < total)
+    #expect(accounts.reduce(0) { $0 + $1.states[.unknown] } == total - divided)
+    #expect(accounts.reduce(0) { $0 + $1.states.total } == total)
   }
 
   @Test func todaysRecordsNeedNoSchemaBlock() throws {

@@ -46,10 +46,15 @@ import Testing
     row.thread = 1
     row.isa = 1
     row.reason = 30
-    kt_step_exit(&slot, 1_200_000, 1, 30, 0, 0, 0, &superseded, &reason)
+    // a write of one byte to port 0x3f8
+    kt_step_exit(&slot, 1_200_000, 1, 30, 0x3f8_0000, 0, 0, &superseded, &reason)
     kt_step_userspace_exit(&slot, 1_200_500, 2, 0)
     kt_step_entry(&slot, 1_202_000, 0)
     kt_account(&row, &slot)
+    var key = kt_key_row()
+    key.thread = 1
+    key.key = slot.key
+    kt_account_key(&key, &slot)
     kt_clear_exit(&slot)
     var encoder = SnapshotEncoder()
     encoder.begin(
@@ -58,6 +63,7 @@ import Testing
         realtimeNanoseconds: 1_795_000_000_001_000_000, tsc: 6_000_000), detail: .complete)
     encoder.add(&slot, number: 0)
     encoder.add(&row, number: 1, ended: false)
+    encoder.add(key: &key, number: 1)
     try encoder.write(to: &writer)
     try writer.end(
       TraceEnd(
@@ -81,11 +87,14 @@ import Testing
     #expect(vcpu.wallNanoseconds == 900_000 && vcpu.states[.unknown] == 100_000)
     #expect(vcpu.states[.kernel] == 500 && vcpu.states[.qemu] == 1_500 && vcpu.states[.guest] == 798_000)
     #expect(vcpu.accounts.first?.totalNanoseconds == 2_000 && vcpu.accounts.first?.histogram.total == 1)
+    let key = try #require(contents.evidence.ledger.vms.first?.keys.first)
+    #expect(key.key.kind == .port && key.key.subject == 0x3f8 && key.totalNanoseconds == 2_000)
   }
 
-  @Test func todaysSchemaIsTheOneDescribed() {
-    #expect(DescriptionTests.text.contains(RecordSchema.exit.text))
-    #expect(DescriptionTests.text.contains(String(RecordSchema.exitId, radix: 16)))
+  @Test(arguments: [RecordSchema.exit, RecordSchema.event])
+  func todaysSchemasAreTheOnesDescribed(schema: RecordSchema) {
+    #expect(DescriptionTests.text.contains("```\n\(schema.text)```"), "\(schema.text)")
+    #expect(DescriptionTests.text.contains("has the hash \(String(schema.id, radix: 16)):"))
   }
 
   @Test func everyBlockTypeIsDescribed() {

@@ -34,12 +34,21 @@ struct Expected {
   var slots: [UInt32: (slot: kt_slot, until: UInt64)] = [:]
   var records: UInt64 = 0
   var lastTime: UInt64 = 0
+  /// The VMs' keys, from the snapshots and from the records.
+  var keys: [UInt32: [Attribution.Key: KeyAccount]] = [:]
+  var recordedKeys: [UInt32: [Attribution.Key: KeyAccount]] = [:]
+  var looks: [TracedLooks] = []
 
   init(_ trace: WrittenTrace, isIntact: (WrittenTrace.Block) -> Bool) {
     for block in trace.blocks {
       let intact = isIntact(block)
-      if case .snapshot(let time, let slots, let rows) = block.content {
-        if intact { take(time, slots, rows) } else { hole() }
+      if case .snapshot(let time, let slots, let rows, let keys) = block.content {
+        if intact {
+          take(time, slots, rows)
+          for vm in keys { for key in vm.changed { self.keys[vm.tgid, default: [:]][key.key] = key } }
+        } else {
+          hole()
+        }
       } else if intact {
         take(block.content)
       }
@@ -86,7 +95,14 @@ struct Expected {
     case .gap(let gap): gaps.append(gap)
     case .note(let note): notes.append(note)
     case .end(let end): self.end = end
-    case .exits(let records): for record in records { take(record) }
+    case .exits(let records, let keys):
+      for record in records { take(record) }
+      for (vm, accounts) in keys {
+        for (key, account) in accounts {
+          recordedKeys[vm, default: [:]][key, default: KeyAccount(key)].add(account)
+        }
+      }
+    case .looks(let looks): self.looks += looks
     case .schema, .snapshot: break
     }
   }
@@ -103,6 +119,46 @@ struct Expected {
     recorded[key] = row
   }
 
+  /// The keys of some records, by VM.
+  static func keys(of records: [kt_exit_record]) -> [UInt32: [Attribution.Key: KeyAccount]] {
+    var keys: [UInt32: [Attribution.Key: KeyAccount]] = [:]
+    for record in records { addKey(record, to: &keys) }
+    return keys
+  }
+
+  private static func addKey(_ record: kt_exit_record, to keys: inout [UInt32: [Attribution.Key: KeyAccount]]) {
+    var row = kt_key_row()
+    row.key = kt_key(
+      subject: record.subject, reason: record.reason, traits: record.traits, isa: record.isa, kind: record.key_kind,
+      size: record.size, userspace: record.userspace, reserved: 0)
+    row.finished = 1
+    row.total_ns = record.total_ns
+    row.max_ns = record.total_ns
+    var account = KeyAccount(&row)
+    account.states[.kernel] = record.kernel_ns
+    account.states[.qemu] = record.qemu_ns
+    account.states[.haltPoll] = record.halt_poll_ns
+    account.states[.haltWait] = record.halt_wait_ns
+    account.states[.hostInterrupt] = record.host_interrupt_ns
+    account.states[.qemuBlocked] = record.qemu_blocked_ns
+    account.states[.kernelBlocked] = record.kernel_blocked_ns
+    account.states[.wakeLatency] = record.wake_latency_ns
+    account.states[.preempted] = record.preempted_ns
+    account.states[.stopped] = record.stopped_ns
+    // FakeHost's threads are in VMs of four
+    let tgid = 30_000 + (record.thread - 1) / 4
+    keys[tgid, default: [:]][account.key, default: KeyAccount(account.key)].add(account)
+  }
+
+  private func keyDifference(_ ledger: Ledger, _ expected: [UInt32: [Attribution.Key: KeyAccount]]) -> String? {
+    for vm in ledger.vms where vm.pid != 0 {
+      let known = expected[vm.pid] ?? [:]
+      if vm.keys.count != known.count { return "\(vm.keys.count) keys of VM \(vm.pid), not \(known.count)" }
+      for key in vm.keys where known[key.key] != key { return "a key of VM \(vm.pid)" }
+    }
+    return nil
+  }
+
   // MARK: Comparison
 
   /// The first difference, or nil.
@@ -117,8 +173,15 @@ struct Expected {
     if contents.losses.count != losses.count { return "losses" }
     for loss in contents.losses where losses[loss.cpu] != loss.counts { return "losses of CPU \(loss.cpu)" }
     if contents.exitRecordCount != records { return "\(contents.exitRecordCount) records, not \(records)" }
-    if rung == .accounts || records == 0 { return accountsDifference(contents.evidence.ledger) }
-    return recordsDifference(contents.evidence.ledger)
+    if contents.looks != looks { return "looks" }
+    for vcpu in contents.evidence.ledger.vcpus
+    where vcpu.kvmCounts != looks.first(where: { $0.thread == vcpu.thread })?.counts {
+      return "KVM's counts"
+    }
+    if rung == .accounts || records == 0 {
+      return accountsDifference(contents.evidence.ledger) ?? keyDifference(contents.evidence.ledger, keys)
+    }
+    return recordsDifference(contents.evidence.ledger) ?? keyDifference(contents.evidence.ledger, recordedKeys)
   }
 
   private func accountsDifference(_ ledger: Ledger) -> String? {
@@ -171,6 +234,12 @@ struct Expected {
       if vcpu.states.total != vcpu.wallNanoseconds || vcpu.lastNanoseconds != end { return "wall of \(vcpu.thread)" }
       if vcpu.exits != slot.exits || vcpu.entries != slot.entries || vcpu.ended != (slot.ended != 0) {
         return "counts of thread \(vcpu.thread)"
+      }
+      if vcpu.switches != slot.switches || vcpu.missedSwitches != slot.missed_switches
+        || vcpu.missedWakings != slot.missed_wakings || vcpu.features != slot.features
+        || vcpu.runDelayNanoseconds != (slot.run_delay_ns == 0 ? nil : slot.run_delay_ns - slot.first_run_delay_ns)
+      {
+        return "scheduling of thread \(vcpu.thread)"
       }
       if let open = vcpu.accounts.first(where: { $0.open != 0 }), slot.in_exit == 0 || open.reason != slot.reason {
         return "open exit of thread \(vcpu.thread)"

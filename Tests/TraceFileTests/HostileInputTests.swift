@@ -48,19 +48,21 @@ import Testing
   @Test func anyPayloadUnderACorrectChecksumIsSurvived() throws {
     var random = Random(state: 9)
     let valid = try RecoveryTests.trace.get()
-    for round in 0..<400 {
+    let schemas = [RecordSchema.exitId, RecordSchema.eventId, 1]
+    let rungs = [TraceRung.accounts, .exits, .events]
+    for round in 0..<600 {
       var file = BuiltFile()
       for _ in 0..<6 {
-        let type = UInt16.random(in: 1...12, using: &random)
+        let type = UInt16.random(in: 1...14, using: &random)
         var payload = (0..<Int.random(in: 0...300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random)
         }
         if round % 2 == 0 { payload = payload.map { $0 & 3 == 0 ? $0 : $0 & 0x1f } }
-        file.add(type, payload, schema: Bool.random(using: &random) ? RecordSchema.exitId : 1)
+        file.add(type, payload, schema: schemas.randomElement(using: &random) ?? 0)
       }
-      check(try file.bytes.trace(round % 3 == 0 ? .accounts : .exits))
+      check(try file.bytes.trace(rungs[round % 3]))
     }
     // valid payloads with a few bytes changed
-    for round in 0..<400 {
+    for round in 0..<600 {
       var file = BuiltFile()
       for block in valid.blocks.shuffled(using: &random).prefix(12) {
         let type = UInt16(valid.bytes[block.start + 4])
@@ -69,9 +71,9 @@ import Testing
         for _ in 0..<Int.random(in: 0...3, using: &random) where !payload.isEmpty {
           payload[Int.random(in: 0..<payload.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
         }
-        file.add(type, payload, schema: type == 7 ? RecordSchema.exitId : 0)
+        file.add(type, payload, schema: type == 7 ? RecordSchema.exitId : type == 12 ? RecordSchema.eventId : 0)
       }
-      check(try file.bytes.trace(round % 2 == 0 ? .accounts : .exits))
+      check(try file.bytes.trace(rungs[round % 3]))
     }
   }
 

@@ -59,6 +59,18 @@ import Testing
         lines.append("row " + (numbers.map(String.init) + buckets).joined(separator: " "))
       }
     }
+    for vm in contents.evidence.ledger.vms.sorted(by: { $0.pid < $1.pid }) {
+      for account in vm.keys {
+        let key = account.key.record
+        let numbers: [UInt64] =
+          [
+            UInt64(vm.pid), UInt64(key.isa), UInt64(key.reason), UInt64(key.kind), key.subject, UInt64(key.traits),
+            UInt64(key.size), UInt64(key.userspace), account.finished, account.totalNanoseconds,
+            account.maxNanoseconds,
+          ] + account.states.nanoseconds
+        lines.append("key " + numbers.map(String.init).joined(separator: " "))
+      }
+    }
     return lines
   }
 

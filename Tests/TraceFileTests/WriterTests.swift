@@ -135,12 +135,12 @@ final class SmallDisk {
     var record = kt_exit_record()
     record.thread = 1
     let records = [kt_exit_record](repeating: record, count: TraceWriter.recordsPerBlock * 2 + 1)
-    for _ in 0..<33 { try records.withUnsafeBufferPointer { try writer.append($0) } }
+    for _ in 0..<65 { try records.withUnsafeBufferPointer { try writer.append($0) } }
     let blocks = try file.bytes.withUnsafeBytes { Array(TraceBlocks($0)) }
-    #expect(blocks.count { $0.knownType == .exits } == 33 * 3)
+    #expect(blocks.count { $0.knownType == .exits } == 65 * 3)
     #expect(blocks.count { $0.knownType == .schema } == 2)
     #expect(blocks.allSatisfy { $0.status == .intact && $0.storedLength <= 1 << 20 })
-    #expect(writer.recordsWritten == UInt64(33 * records.count))
+    #expect(writer.recordsWritten == UInt64(65 * records.count))
   }
 
   @Test func twoReadingsOfTheClocksAgree() {

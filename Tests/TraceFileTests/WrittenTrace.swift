@@ -12,13 +12,20 @@ struct WrittenTrace {
     case formats([FormatText])
     case processes([TracedProcess])
     case threads([TracedThread])
-    case snapshot(time: UInt64, slots: [kt_slot], rows: [(row: kt_row, hasHistogram: Bool)])
+    case snapshot(time: UInt64, slots: [kt_slot], rows: [(row: kt_row, hasHistogram: Bool)], keys: [VMKeys])
     case schema
-    case exits([kt_exit_record])
+    case exits([kt_exit_record], keys: [UInt32: [Key: KeyAccount]])
+    case looks([TracedLooks])
     case losses([CPULosses])
     case gap(TraceGap)
     case note(TraceNote)
     case end(TraceEnd)
+  }
+
+  /// All keys of a VM that a snapshot can speak of, and those that it must.
+  struct VMKeys {
+    var tgid: UInt32
+    var changed: [KeyAccount]
   }
 
   struct Block {
@@ -35,7 +42,7 @@ struct WrittenTrace {
   /// histograms in some of them, everything in the last.
   init() throws {
     let file = try ScratchFile()
-    let host = FakeHost(threads: 6)
+    let host = FakeHost(threads: 6, features: Replay.allFeatures)
     var writer = try TraceWriter(descriptor: file.descriptor, clocks: host.clocks)
     let formats = ["kvm_exit", "kvm_entry"].map {
       FormatText(system: "kvm", name: $0, text: "name: \($0)\n" + String(repeating: "\tfield:u32 f;\n", count: 40))
@@ -52,16 +59,18 @@ struct WrittenTrace {
     var encoder = SnapshotEncoder()
     var before = FakeHost(threads: 0)
     var histogramsOf = [UInt64](repeating: 0, count: host.rows.count)
+    var writtenKeys: [UInt32: [KeyAccount]] = [:]
     for second in 0..<10 {
       // vCPU 4 stops early, vCPU 5 rests every other second
       host.run(nanoseconds: 1_000_000_000, exits: 12) { $0 < 4 || ($0 == 4 ? second < 3 : second % 2 == 0) }
       if second == 6 { host.slots[3].ended = 1 }
       let half = host.records.count / 2
-      try add(.exits(Array(host.records[..<half])), &writer)
-      try add(.exits(Array(host.records[half...])), &writer)
+      for part in [Array(host.records[..<half]), Array(host.records[half...])] {
+        try add(.exits(part, keys: Expected.keys(of: part)), &writer)
+      }
       host.records = []
       let detail: SnapshotEncoder.Detail = second == 9 ? .complete : second % 4 == 3 ? .histograms : .changes
-      let content = WrittenTrace.content(host, before, detail, &histogramsOf)
+      let content = WrittenTrace.content(host, before, detail, &histogramsOf, &writtenKeys)
       host.snapshot(&encoder, detail)
       try add(content, &writer) { (writer) throws(TraceWriteError) in try encoder.write(to: &writer) }
       before = FakeHost(threads: 0)
@@ -78,6 +87,16 @@ struct WrittenTrace {
     try add(
       .losses([CPULosses(cpu: 1, ring: 0, counts: [9, 1, 0, 0]), CPULosses(cpu: 2, ring: 0, counts: [1, 0, 0, 0])]),
       &writer)
+    try add(
+      .looks(
+        host.slots.map { slot in
+          let none = ExitKindCounts(exits: 0, halts: 0, interrupts: 0, windows: 0, ports: 0)
+          let own = ExitKindCounts(
+            exits: slot.exits, halts: slot.halts, interrupts: slot.interrupts, windows: slot.windows, ports: slot.ports)
+          var kvm = own
+          kvm.exits += UInt64(slot.thread)
+          return TracedLooks(thread: slot.thread, counts: KVMCounts(kvm: kvm, own: own, firstKVM: own, firstOwn: none))
+        }), &writer)
     let exits = host.slots.reduce(0) { $0 + $1.exits }
     try add(
       .end(
@@ -95,7 +114,8 @@ struct WrittenTrace {
 
   /// What a snapshot has to hold: what differs from the one before.
   private static func content(
-    _ host: FakeHost, _ before: FakeHost, _ detail: SnapshotEncoder.Detail, _ histogramsOf: inout [UInt64]
+    _ host: FakeHost, _ before: FakeHost, _ detail: SnapshotEncoder.Detail, _ histogramsOf: inout [UInt64],
+    _ writtenKeys: inout [UInt32: [KeyAccount]]
   ) -> Content {
     let slots = host.slots.enumerated().filter { number, slot in
       guard detail != .complete, number < before.slots.count else { return true }
@@ -114,7 +134,17 @@ struct WrittenTrace {
         rows.append((row, wantsHistogram && row.finished > 0))
       }
     }
-    return .snapshot(time: host.now, slots: slots, rows: rows)
+    var keys: [VMKeys] = []
+    // no VM ends here: keys come with the histograms
+    if detail != .changes {
+      for tgid in Set(host.slots.map(\.tgid)) {
+        let now = host.keys(ofVM: tgid)
+        let old = detail == .complete ? [] : writtenKeys[tgid] ?? []
+        keys.append(VMKeys(tgid: tgid, changed: now.filter { !old.contains($0) }))
+        writtenKeys[tgid] = now
+      }
+    }
+    return .snapshot(time: host.now, slots: slots, rows: rows, keys: keys)
   }
 
   private mutating func add(_ content: Content, _ writer: inout TraceWriter) throws {
@@ -126,11 +156,12 @@ struct WrittenTrace {
       case .threads(let threads): try writer.append(threads)
       case .snapshot: break
       case .schema: try writer.append(RecordSchema.exit)
-      case .exits(let records):
+      case .exits(let records, _):
         try records.withUnsafeBufferPointer { (records) throws(TraceWriteError) in
           try writer.append(records)
         }
       case .losses(let losses): try writer.append(losses)
+      case .looks(let looks): try writer.append(looks)
       case .gap(let gap): try writer.append(gap)
       case .note(let note): try writer.append(note)
       case .end(let end): try writer.end(end)

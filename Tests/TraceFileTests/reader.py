@@ -147,13 +147,37 @@ def read_row(entry, old):
     old[key] = row
 
 
+def read_key(entry):
+    bits, mask = entry.varint(), entry.varint()
+    isa, reason, kind, traits = (entry.varint() for _ in range(4))
+    finished, longest = entry.varint(), entry.varint()
+    subject = entry.varint() if bits >> 1 & 1 else WRAP
+    size = entry.varint() if bits >> 2 & 1 else 0
+    userspace = entry.varint() if bits >> 3 & 1 else 0
+    total = entry.varint() if bits >> 4 & 1 else None
+    states = read_states(entry, mask)
+    name = None if bits & 1 else (isa, reason, kind, subject, traits, size, userspace)
+    return name, (finished, sum(states) if total is None else total, longest, *states)
+
+
+def record_size(text):
+    return int(text.split(b"\n")[0].split()[1])
+
+
 def main(path):
     data = open(path, "rb").read()
-    threads, rows, records = {}, {}, 0
+    threads, rows, keys, records = {}, {}, {}, 0
+    sizes = {}
     holes, expected, last_whole, last_time = [], (0, 0), 0, 0
-    for kind, _, payload in blocks(data):
+    for kind, schema, payload in blocks(data):
+        if kind == 3:
+            value = 0xCBF29CE484222325
+            for byte in payload:
+                value = (value ^ byte) * 0x100000001B3 & WRAP
+            sizes[value] = record_size(payload)
         if kind == 7:
-            records += len(payload) // 64
+            # this version's records need no schema block
+            records += len(payload) // sizes.get(schema, 128)
         if kind != 6:
             continue
         body = Fields(payload)
@@ -166,11 +190,15 @@ def main(path):
         while body.more():
             entry = body.entry()
             thread += entry.signed()
-            if entry.varint() == 1:
+            which = entry.varint()
+            if which == 1:
                 threads[thread] = read_thread(entry, thread, now)
                 threads[thread]["holes"] = len(holes)
-            else:
+            elif which == 2:
                 read_row(entry, rows.setdefault(thread, {}))
+            elif which == 3:
+                name, value = read_key(entry)
+                keys[thread, name] = value
         last_time = now
         if flags & 1:
             last_whole = now
@@ -188,6 +216,10 @@ def main(path):
         for (isa, reason), row in sorted(rows.get(thread, {}).items()):
             buckets = [f"{bucket}:{count}" for bucket, count in sorted(row["histogram"].items())]
             print("row", isa, reason, row["finished"], row["unpaired"], row["total"], row["min"], row["max"], *buckets)
+    # a VM's keys stand under one of its threads
+    named = {(threads[thread]["tgid"], *name): value for (thread, name), value in keys.items() if name and thread in threads}
+    for name, value in sorted(named.items()):
+        print("key", *name, *value)
 
 
 main(sys.argv[1])
