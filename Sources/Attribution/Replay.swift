@@ -69,6 +69,11 @@ public struct Replay: ~Copyable {
   public private(set) var lastNanoseconds: UInt64 = 0
   /// Events fed.
   public private(set) var eventCount: UInt64 = 0
+  private var timeline = TimelineBuilder()
+  /// When the timeline's open interval ends; 0 before the first event.
+  private var intervalEnd: UInt64 = 0
+  /// Length of its intervals, ns; longer ones where there would be too many.
+  private var intervalNanoseconds: UInt64 = 1_000_000_000
 
   /// What a recording of everything feeds (`enum kt_feature`); sched events say what run_delay says, and more.
   public static let allFeatures = UInt8(
@@ -126,6 +131,7 @@ public struct Replay: ~Copyable {
   @inline(__always) private mutating func step(_ event: kt_event) {
     if event.kind == Replay.lossKind { return lose(event) }
     eventCount &+= 1
+    if event.time_ns >= intervalEnd { closeIntervals(before: event.time_ns) }
     if event.time_ns < firstNanoseconds { firstNanoseconds = event.time_ns }
     if event.time_ns > lastNanoseconds { lastNanoseconds = event.time_ns }
     if event.kind < UInt8(KT_KINDS.rawValue) { eventsByKind[Int(event.kind)] &+= 1 }
@@ -161,6 +167,24 @@ public struct Replay: ~Copyable {
     } else if outcome == 2 {
       let row = rowNumber(slot: number, isa: isa, reason: reason)
       rows[row].unpaired &+= 1
+    }
+  }
+
+  /// Ends the timeline's intervals that a time is behind.
+  @inline(never) private mutating func closeIntervals(before time: UInt64) {
+    if intervalEnd == 0 { intervalEnd = time }
+    while intervalEnd <= time, intervalEnd != .max {
+      // far apart: longer intervals rather than millions of them
+      while (time - intervalEnd) / intervalNanoseconds > UInt64(TimelineBuilder.intervalLimit) {
+        intervalNanoseconds &*= 2
+      }
+      if threadCount > 0 {
+        timeline.close(
+          at: intervalEnd, slots: slots, slotCount: threadCount, rows: rows, rowNumbers: 1..<rowCount)
+        while intervalNanoseconds < timeline.leastNanoseconds { intervalNanoseconds &*= 2 }
+      }
+      let (next, overflow) = intervalEnd.addingReportingOverflow(intervalNanoseconds)
+      intervalEnd = overflow ? .max : next
     }
   }
 
@@ -308,6 +332,12 @@ public struct Replay: ~Copyable {
     slots[slot].first_row = UInt32(row)
     rowOfReason[slot * 256 + Int(reason & 255)] = UInt32(row)
     return row
+  }
+
+  /// When everything taken so far happened; `ledger` is what `ledger()` gave.
+  public func timeline(of ledger: Ledger) -> Timeline {
+    let builder = timeline
+    return builder.finish(ledger, slots: slots, rows: rows, rowNumbers: 1..<rowCount)
   }
 
   /// The row of the open exit's key; nil where there are too many.

@@ -431,6 +431,7 @@ struct TraceReader: ~Copyable {
     }
     ledger.name(processes: contents.processes, threads: contents.threads)
     contents.evidence.ledger = ledger.ledger
+    contents.evidence.timeline = snapshots.timeline(of: ledger.ledger)
     contents.evidence.trust.notes += ledger.notes
     finishCapture()
     finishTrust(refused: snapshots.table.refused &+ records.refused)

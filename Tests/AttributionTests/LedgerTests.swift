@@ -59,7 +59,7 @@ import Testing
 
   @Test(
     arguments: [
-      (1, 12, true), (2, 0x78, true), (2, 0xa6, true), (1, 0x78, false), (2, 12, false), (1, 0x0400_000c, false),
+      (1, 12, true), (2, 0x78, true), (2, 0xa6, true), (1, 0x78, false), (2, 12, false), (1, 0x0400_000c, true),
       (0, 12, false), (1, 36, false), (1, 40, false),
     ] as [(UInt8, UInt32, Bool)])
   func knowsTheHalts(isa: UInt8, reason: UInt32, isHalt: Bool) {
