@@ -25,8 +25,8 @@ let package = Package(
     .target(
       name: "CKvmtax", path: "BPF",
       exclude: [
-        "calibrate.bpf.c", "embed.sh", "irq.h", "kernel_types.h", "keys.h", "kvm.bpf.c", "looks.h", "sched.h",
-        "slots.h",
+        "calibrate.bpf.c", "embed.sh", "irq.h", "kernel_types.h", "keys.h", "kicks.h", "kvm.bpf.c", "looks.h",
+        "sched.h", "slots.h",
       ],
       sources: ["layout.c"],
       publicHeadersPath: "include"),
@@ -41,7 +41,8 @@ let package = Package(
     .target(name: "TraceFile", dependencies: ["Attribution", "CKvmtax", "CZstd", "Files"]),
     .target(
       name: "Import", dependencies: ["Attribution", "CKvmtax", "CZlib", "CZstd", "Files", "Formats"]),
-    .target(name: "Reports", dependencies: ["Attribution", "Terminal"]),
+    .target(name: "Diagnosis", dependencies: ["Attribution"]),
+    .target(name: "Reports", dependencies: ["Attribution", "Diagnosis", "Terminal"]),
     .target(
       name: "Terminal",
       dependencies: ["Attribution", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
@@ -59,7 +60,7 @@ let package = Package(
     .executableTarget(
       name: "Analyzer",
       dependencies: [
-        "Attribution", "Files", "Formats", "Host", "Import", "Reports", "Terminal", "TraceFile",
+        "Attribution", "Diagnosis", "Files", "Formats", "Host", "Import", "Reports", "Terminal", "TraceFile",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
@@ -73,12 +74,13 @@ let package = Package(
     .testTarget(
       name: "FormatsTests", dependencies: ["Attribution", "Formats", "TestSupport"], exclude: ["Fixtures"]),
     .testTarget(name: "FilesTests", dependencies: ["Attribution", "Files", "TestSupport"]),
+    .testTarget(name: "DiagnosisTests", dependencies: ["Attribution", "Diagnosis", "TestSupport"]),
     .testTarget(name: "HostTests", dependencies: ["Host"]),
     .testTarget(
       name: "ImportTests",
       dependencies: ["Attribution", "CKvmtax", "CZstd", "Files", "Formats", "Import", "TestSupport"]),
     .testTarget(
-      name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Reports", "Terminal", "TestSupport"]),
+      name: "ReportsTests", dependencies: ["Attribution", "CKvmtax", "Diagnosis", "Reports", "Terminal", "TestSupport"]),
     .testTarget(name: "TinyGuestTests", dependencies: ["CTinyGuest", "TinyGuest", "TestSupport"]),
     .testTarget(
       name: "TraceFileTests",

@@ -15,7 +15,8 @@ KT_INLINE __u32 kt_basic_reason(__u8 isa, __u32 reason)
 /* HLT and what hardware does in its place: the vCPU asks to sleep. VMX 12; SVM 0x78 and 0xa6 (idle HLT). */
 KT_INLINE int kt_is_halt(__u8 isa, __u32 reason)
 {
-	return (isa == KT_ISA_VMX && kt_basic_reason(isa, reason) == 12) || (isa == KT_ISA_SVM && (reason == 0x78 || reason == 0xa6));
+	if (isa == KT_ISA_VMX) return kt_basic_reason(isa, reason) == 12;
+	return isa == KT_ISA_SVM && (reason == 0x78 || reason == 0xa6);
 }
 
 /*
@@ -208,6 +209,14 @@ KT_INLINE void kt_detail_key(struct kt_key *key, __u64 info1, __u32 intr_info)
 	if (kt_basic_reason(key->isa, key->reason) == 48 && key->kind != KT_KEY_FAULT) return;
 	key->traits &= ~(KT_WRITE | KT_PRESENT | KT_FETCH);
 	kt_name_key(key, key->isa, key->reason, info1, 0, intr_info);
+}
+
+/* Whether an exit's own instruction wrote to a port that has not been handed to user space. */
+KT_INLINE int kt_wrote_port(const struct kt_slot *slot)
+{
+	const struct kt_key *key = &slot->key;
+
+	return slot->in_exit && !slot->pending && key->kind == KT_KEY_PORT && key->traits & KT_WRITE && !key->userspace;
 }
 
 /* A handler of the host's ran during the exit. */

@@ -13,12 +13,14 @@ import Terminal
         sudo kvmtax record -d 10        10 s of all running VMs
         kvmtax report                   the newest trace in this folder
         kvmtax report trace.dat         a trace of trace-cmd or perf
+        kvmtax diff BEFORE AFTER        what a change changed
 
-      Exit status: 0 fine, 2 wrong usage, 3 an input or this machine does not allow it.
+      Exit status: 0 fine, 1 a gate of yours (--fail-on), 2 wrong usage, 3 an input or this machine does not allow it.
       """,
     version: "kvmtax \(kvmtaxVersion)",
     groupedSubcommands: [
-      CommandGroup(name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self, ExplainCommand.self]),
+      CommandGroup(
+        name: "Everyday", subcommands: [RecordCommand.self, ReportCommand.self, DiffCommand.self, ExplainCommand.self]),
       CommandGroup(name: "Occasional", subcommands: [DoctorCommand.self, CalibrateCommand.self]),
     ])
 

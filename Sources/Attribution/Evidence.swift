@@ -79,13 +79,16 @@ public struct Evidence: Equatable, Sendable {
   public var capture: Capture
   /// The numbers.
   public var ledger: Ledger
+  /// When it happened; empty where only sums are known.
+  public var timeline: Timeline
   /// Their trust.
   public var trust: Trust
 
-  /// Bundles the three.
-  public init(capture: Capture, ledger: Ledger, trust: Trust) {
+  /// Bundles the four.
+  public init(capture: Capture, ledger: Ledger, timeline: Timeline = Timeline(), trust: Trust) {
     self.capture = capture
     self.ledger = ledger
+    self.timeline = timeline
     self.trust = trust
   }
 }

@@ -33,8 +33,8 @@ public struct Replay: ~Copyable {
   private let features: UInt8
   /// Per kind of event, how many came.
   public private(set) var eventsByKind = [UInt64](repeating: 0, count: Int(KT_KINDS.rawValue))
-  /// Per slot, the CPU of its last event.
-  private var cpuOfSlot: UnsafeMutablePointer<UInt32>
+  /// Per slot, where and when it was last seen: not every event moves the machine.
+  private var placeOfSlot: UnsafeMutablePointer<Place>
   /// Per CPU, its last loss; empty as long as there was none.
   private var losses: [Loss] = []
   /// tid / 4096 -> page of slot numbers plus one.
@@ -43,6 +43,10 @@ public struct Replay: ~Copyable {
   private var usedPages: [Int] = []
   /// When the recorder's programs went quiet, in order. A slot's `epoch` is the number of those that it knows of.
   private var quietTimes: [UInt64] = []
+  private struct Place {
+    var cpu: UInt32 = 0
+    var nanoseconds: UInt64 = 0
+  }
   private struct Loss {
     var startNanoseconds: UInt64 = 0
     var endNanoseconds: UInt64 = 0
@@ -70,6 +74,11 @@ public struct Replay: ~Copyable {
   public private(set) var lastNanoseconds: UInt64 = 0
   /// Events fed.
   public private(set) var eventCount: UInt64 = 0
+  private var timeline = TimelineBuilder()
+  /// When the timeline's open interval ends; 0 before the first event.
+  private var intervalEnd: UInt64 = 0
+  /// Length of its intervals, ns; longer ones where there would be too many.
+  private var intervalNanoseconds: UInt64 = 1_000_000_000
 
   /// What a recording of everything feeds (`enum kt_feature`); sched events say what run_delay says, and more.
   public static let allFeatures = UInt8(
@@ -91,8 +100,8 @@ public struct Replay: ~Copyable {
     rows.initialize(repeating: kt_row(), count: rowCapacity)
     rowOfReason = .allocate(capacity: slotCapacity * 256)
     rowOfReason.initialize(repeating: 0, count: slotCapacity * 256)
-    cpuOfSlot = .allocate(capacity: slotCapacity)
-    cpuOfSlot.initialize(repeating: 0, count: slotCapacity)
+    placeOfSlot = .allocate(capacity: slotCapacity)
+    placeOfSlot.initialize(repeating: Place(), count: slotCapacity)
     // 8 MiB of which a trace uses a few entries: the kernel gives zeroed pages as they are touched
     guard let zeroed = calloc(Replay.pageCount, MemoryLayout<UnsafeMutablePointer<UInt32>?>.stride) else {
       fatalError("no memory")
@@ -106,7 +115,7 @@ public struct Replay: ~Copyable {
     rowOfReason.deallocate()
     keys.deallocate()
     rowOfKey.deallocate()
-    cpuOfSlot.deallocate()
+    placeOfSlot.deallocate()
     for page in usedPages { pages[page]?.deallocate() }
     free(pages)
   }
@@ -130,6 +139,7 @@ public struct Replay: ~Copyable {
   @inline(__always) private mutating func step(_ event: kt_event) {
     if event.kind == Replay.lossKind { return lose(event) }
     eventCount &+= 1
+    if event.time_ns >= intervalEnd { closeIntervals(before: event.time_ns) }
     if event.time_ns < firstNanoseconds { firstNanoseconds = event.time_ns }
     if event.time_ns > lastNanoseconds { lastNanoseconds = event.time_ns }
     if event.kind < UInt8(KT_KINDS.rawValue) { eventsByKind[Int(event.kind)] &+= 1 }
@@ -141,7 +151,7 @@ public struct Replay: ~Copyable {
     }
     if Int(slots[number].epoch) != quietTimes.count { endQuiet(number, atNanoseconds: event.time_ns) }
     if !losses.isEmpty { cutByLoss(number, cpu: event.cpu) }
-    cpuOfSlot[number] = event.cpu
+    placeOfSlot[number] = Place(cpu: event.cpu, nanoseconds: event.time_ns)
     let slot = slots + number
     var isa: UInt8 = 0
     var reason: UInt32 = 0
@@ -165,6 +175,24 @@ public struct Replay: ~Copyable {
     } else if outcome == 2 {
       let row = rowNumber(slot: number, isa: isa, reason: reason)
       rows[row].unpaired &+= 1
+    }
+  }
+
+  /// Ends the timeline's intervals that a time is behind.
+  @inline(never) private mutating func closeIntervals(before time: UInt64) {
+    if intervalEnd == 0 { intervalEnd = time }
+    while intervalEnd <= time, intervalEnd != .max {
+      // far apart: longer intervals rather than millions of them
+      while (time - intervalEnd) / intervalNanoseconds > UInt64(TimelineBuilder.intervalLimit) {
+        intervalNanoseconds &*= 2
+      }
+      if threadCount > 0 {
+        timeline.close(
+          at: intervalEnd, slots: slots, slotCount: threadCount, rows: rows, rowNumbers: 1..<rowCount)
+        while intervalNanoseconds < timeline.leastNanoseconds { intervalNanoseconds &*= 2 }
+      }
+      let (next, overflow) = intervalEnd.addingReportingOverflow(intervalNanoseconds)
+      intervalEnd = overflow ? .max : next
     }
   }
 
@@ -198,16 +226,18 @@ public struct Replay: ~Copyable {
     let cpu = Int(event.cpu)
     if losses.count <= cpu { losses.append(contentsOf: repeatElement(Loss(), count: cpu + 1 - losses.count)) }
     losses[cpu] = Loss(startNanoseconds: event.arg, endNanoseconds: event.time_ns)
-    for number in 0..<threadCount where cpuOfSlot[number] == event.cpu && slots[number].since_ns <= event.time_ns {
+    for number in 0..<threadCount where placeOfSlot[number].cpu == event.cpu && lastSeen(number) <= event.time_ns {
       cut(number, from: event.arg, to: event.time_ns)
     }
   }
 
+  private func lastSeen(_ number: Int) -> UInt64 { max(placeOfSlot[number].nanoseconds, slots[number].since_ns) }
+
   /// A thread's next event is on a CPU that lost events after the thread's last one elsewhere.
   @inline(never) private mutating func cutByLoss(_ number: Int, cpu: UInt32) {
-    guard Int(cpu) < losses.count, cpuOfSlot[number] != cpu else { return }
+    guard Int(cpu) < losses.count, placeOfSlot[number].cpu != cpu else { return }
     let loss = losses[Int(cpu)]
-    if slots[number].since_ns < loss.endNanoseconds {
+    if lastSeen(number) < loss.endNanoseconds {
       cut(number, from: loss.startNanoseconds, to: loss.endNanoseconds)
     }
   }
@@ -248,7 +278,7 @@ public struct Replay: ~Copyable {
     slots[number].thread = UInt32(threadCount)
     kt_start(slots + number, event.time_ns, event.tid, event.tgid, features)
     slots[number].epoch = UInt32(quietTimes.count)
-    cpuOfSlot[number] = event.cpu
+    placeOfSlot[number] = Place(cpu: event.cpu, nanoseconds: event.time_ns)
     entries[entry] = UInt32(threadCount)
     return number
   }
@@ -270,11 +300,11 @@ public struct Replay: ~Copyable {
     (keyTable + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
     rowOfKey.deallocate()
     rowOfKey = keyTable
-    let cpus = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity)
-    cpus.moveInitialize(from: cpuOfSlot, count: slotCapacity)
-    (cpus + slotCapacity).initialize(repeating: 0, count: capacity - slotCapacity)
-    cpuOfSlot.deallocate()
-    cpuOfSlot = cpus
+    let places = UnsafeMutablePointer<Place>.allocate(capacity: capacity)
+    places.moveInitialize(from: placeOfSlot, count: slotCapacity)
+    (places + slotCapacity).initialize(repeating: Place(), count: capacity - slotCapacity)
+    placeOfSlot.deallocate()
+    placeOfSlot = places
     slotCapacity = capacity
   }
 
@@ -312,6 +342,12 @@ public struct Replay: ~Copyable {
     slots[slot].first_row = UInt32(row)
     rowOfReason[slot * 256 + Int(reason & 255)] = UInt32(row)
     return row
+  }
+
+  /// When everything taken so far happened; `ledger` is what `ledger()` gave.
+  public func timeline(of ledger: Ledger) -> Timeline {
+    let builder = timeline
+    return builder.finish(ledger, slots: slots, rows: rows, rowNumbers: 1..<rowCount)
   }
 
   /// The row of the open exit's key; nil where there are too many.

@@ -88,6 +88,12 @@ public struct StateTimes: Equatable, Sendable {
   /// The sum over all states, wrapping: a damaged input must not trap.
   public var total: UInt64 { nanoseconds.reduce(0, &+) }
 
+  /// The states that make up the headline's `virt`; the world switch is not among them, only a calibration knows it.
+  public static let virtualizationStates: [State] = [.kernel, .qemu, .qemuBlocked, .kernelBlocked]
+
+  /// Time in KVM and in QEMU on the guest's behalf, ns, wrapping.
+  public var virtualization: UInt64 { StateTimes.virtualizationStates.reduce(0) { $0 &+ self[$1] } }
+
   /// Adds the other's times, state by state.
   public mutating func add(_ other: StateTimes) {
     for index in nanoseconds.indices { nanoseconds[index] &+= other.nanoseconds[index] }

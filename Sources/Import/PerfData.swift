@@ -135,7 +135,8 @@ private func evidence(_ source: borrowing PerfSource, _ replay: borrowing Replay
   }
   header.damage.report(in: &trust)
   source.damage.report(in: &trust)
-  var evidence = Evidence(capture: capture, ledger: replay.ledger(), trust: trust)
+  let ledger = replay.ledger()
+  var evidence = Evidence(capture: capture, ledger: ledger, timeline: replay.timeline(of: ledger), trust: trust)
   evidence.nameThreads(source.threadNames)
   evidence.noteTheUsual(cpus: 1)
   return evidence

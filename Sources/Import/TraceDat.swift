@@ -55,7 +55,8 @@ extension TraceDatHeader {
     }
     damage.report(in: &trust)
     source.findings.damage.report(in: &trust)
-    var evidence = Evidence(capture: capture, ledger: replay.ledger(), trust: trust)
+    let ledger = replay.ledger()
+    var evidence = Evidence(capture: capture, ledger: ledger, timeline: replay.timeline(of: ledger), trust: trust)
     evidence.nameThreads(threadNames)
     evidence.noteTheUsual(cpus: source.cpuCount)
     return evidence

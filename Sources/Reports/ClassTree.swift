@@ -173,7 +173,7 @@ struct ClassTreeBuilder {
   }
 
   private func time(_ account: KeyAccount) -> Report.ClassTime {
-    let handled = virtualization(account.states)
+    let handled = account.states.virtualization
     return Report.ClassTime(
       exits: account.finished,
       perSecond: spanNanoseconds == 0 ? nil : Double(account.finished) / Double(spanNanoseconds) * 1e9,
@@ -193,9 +193,4 @@ struct ClassTreeBuilder {
   }
 
   private func share(_ part: UInt64, _ whole: UInt64) -> Double? { whole == 0 ? nil : Double(part) / Double(whole) }
-}
-
-/// The headline's `virt`: without the world switch, which only a calibration knows.
-func virtualization(_ states: StateTimes) -> UInt64 {
-  states[.kernel] &+ states[.qemu] &+ states[.qemuBlocked] &+ states[.kernelBlocked]
 }

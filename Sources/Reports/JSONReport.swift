@@ -26,7 +26,7 @@ public struct JSONReport: Renderer {
     return writer.text + "\n"
   }
 
-  private func capture(_ capture: Report.Source, to writer: inout JSONWriter) {
+  func capture(_ capture: Report.Source, to writer: inout JSONWriter) {
     writer.object { writer in
       writer.field("file", capture.file)
       writer.field("format", capture.format)
@@ -140,7 +140,11 @@ public struct JSONReport: Renderer {
         writer.field("of_running", section.rest.ofRunning)
       }
     }
-    if let tree = section.classes { classes(tree, to: &writer) }
+    if let tree = section.classes {
+      classes(tree, to: &writer)
+    } else {
+      for field in ["shares", "classes", "overflow_keys"] { writer.field(field, nil as String?) }
+    }
   }
 
   private func classes(_ tree: Report.ClassTree, to writer: inout JSONWriter) {
@@ -217,6 +221,9 @@ public struct JSONReport: Renderer {
       writer.field("overhead", headline.overhead)
       writer.field("overhead_low", headline.low)
       writer.field("overhead_high", headline.high)
+      writer.field("variation_low", headline.variation?.low)
+      writer.field("variation_high", headline.variation?.high)
+      writer.field("variation_blocks", headline.variation?.blocks)
       writer.field("virt_ns", headline.virtNanoseconds)
       writer.field("guest_ns", headline.guestNanoseconds)
       writer.field("running_ns", headline.runningNanoseconds)

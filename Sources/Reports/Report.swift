@@ -1,3 +1,5 @@
+import Diagnosis
+
 /// A report as data: everything that any renderer shows, computed. Names in it are untrusted text as the trace has them;
 /// a renderer makes them harmless. Shares are fractions of 1; nil where there is nothing to divide by.
 public struct Report: Equatable, Sendable {
@@ -123,6 +125,18 @@ extension Report {
     public var ofWall: Double?
     /// virt in ms per second of the span, over all vCPUs.
     public var virtMillisecondsPerSecond: Double?
+    /// How the share varied over the recording; nil for single vCPUs, and unless `kind` is overhead.
+    public var variation: Variation?
+  }
+
+  /// What another recording of the same load, as long as this one, can be expected to show.
+  public struct Variation: Equatable, Sendable {
+    /// Blocks of at least 10 s.
+    public var blocks: Int
+    /// The 95 % interval of the share; nil where there are too few blocks.
+    public var low: Double?
+    /// Its upper end.
+    public var high: Double?
   }
 
   /// Time in one state.
@@ -275,6 +289,11 @@ extension Report {
     /// How many; a bar's sum to `Report.barWidth`, or to 0 where no time was observed.
     public var count: Int
   }
+
+  /// Fewer blocks give no variation.
+  public static let leastBlocks = Diagnosis.Variation.leastBlocks
+  /// Their least length, ns.
+  static let blockNanoseconds = UInt64(Diagnosis.Variation.blockNanoseconds)
 
   /// Cells of a whole bar.
   public static let barWidth = 40

@@ -1,4 +1,5 @@
 import Attribution
+import Diagnosis
 import Glibc
 
 /// Computes a report from evidence: the only place here that knows Attribution, and the only one that calculates.
@@ -16,34 +17,14 @@ public struct ReportBuilder {
       return
     }
     var part = Ledger()
-    part.vms = ReportBuilder.select(filter, from: evidence.ledger.vms)
+    part.vms = evidence.ledger.vms(named: filter)
     guard !part.vms.isEmpty else {
       throw InputError(
         file: evidence.capture.file, found: "has no VM '\(filter)'",
-        expected: ReportBuilder.listing(evidence.ledger.vms),
+        expected: evidence.ledger.listing,
         remedy: "Choose one by name, VMID or pid, or leave --vm out.")
     }
     ledger = part
-  }
-
-  /// A name comes first, then Proxmox's number, then a pid; the same name or number twice selects both.
-  private static func select(_ filter: String, from vms: [VirtualMachine]) -> [VirtualMachine] {
-    let named = vms.filter { $0.name == filter }
-    if !named.isEmpty { return named }
-    let numbered = vms.filter { $0.vmid.map(String.init) == filter }
-    return numbered.isEmpty ? vms.filter { $0.pid != 0 && String($0.pid) == filter } : numbered
-  }
-
-  private static func listing(_ vms: [VirtualMachine]) -> String {
-    if vms.isEmpty { return "It has none." }
-    if vms.allSatisfy({ $0.pid == 0 && $0.name == nil && $0.vmid == nil }) {
-      return "This kind of trace does not say which VM a thread belongs to."
-    }
-    var names = vms.prefix(10).map { vm in
-      [vm.vmid.map(String.init), vm.name, "pid \(vm.pid)"].compactMap(\.self).joined(separator: " ")
-    }
-    if vms.count > 10 { names.append("and \(vms.count - 10) more") }
-    return "It has: \(names.joined(separator: ", "))."
   }
 
   /// The report.
@@ -54,15 +35,30 @@ public struct ReportBuilder {
       first.section.headline.virtNanoseconds > second.section.headline.virtNanoseconds
     }
     var totals = section(ledger.vcpus, accounts: merged(accounts.flatMap(\.self)))
+    if totals.headline.kind == .overhead {
+      let only = machines.count == 1 ? machines.first?.section.headline.variation : nil
+      totals.headline.variation = only ?? variation(ledger.vms, accounts.flatMap(\.self))
+    }
     totals.classes = classes(ledger.vms, of: totals)
     return Report(capture: source(), filter: filter, trust: reliability(), totals: totals, vms: machines)
   }
 
   private func machine(_ vm: VirtualMachine, accounts: [ExitAccount]) -> Report.Machine {
     var section = section(vm.vcpus, accounts: accounts)
+    if section.headline.kind == .overhead { section.headline.variation = variation([vm], accounts) }
     section.classes = classes([vm], of: section)
     return Report.Machine(
       pid: vm.pid, vmid: vm.vmid, name: vm.name, section: section, vcpus: vm.vcpus.map(thread))
+  }
+
+  /// Of the same overhead that the verdict names: calibrated, where that can be.
+  private func variation(_ vms: [VirtualMachine], _ accounts: [ExitAccount]) -> Report.Variation {
+    var blocks = Blocks(evidence.timeline, vcpus: vms.flatMap(\.vcpus), pids: Set(vms.map(\.pid)))
+    if let mode = evidence.capture.mode, let calibration = evidence.capture.calibration {
+      blocks.calibrate(calibration, mode, accounts: merged(accounts))
+    }
+    let variation = Variation(blocks)
+    return Report.Variation(blocks: variation.blockCount, low: variation.low, high: variation.high)
   }
 
   private func classes(_ vms: [VirtualMachine], of section: Report.Section) -> Report.ClassTree? {
@@ -142,7 +138,7 @@ public struct ReportBuilder {
   }
 
   private func headline(_ states: StateTimes, wall: UInt64, span: UInt64) -> Report.Headline {
-    let virt = virtualization(states)
+    let virt = states.virtualization
     let guest = states[.guest]
     let running = virt &+ guest
     let ofWall = share(running, wall)
@@ -216,7 +212,7 @@ public struct ReportBuilder {
 
   private func bar(_ states: StateTimes) -> [Report.Cells] {
     let parts: [(Report.Cells.Kind, UInt64)] = [
-      (.guest, states[.guest]), (.overhead, virtualization(states)),
+      (.guest, states[.guest]), (.overhead, states.virtualization),
       (.interference, states[.preempted] &+ states[.wakeLatency] &+ states[.hostInterrupt]),
       (.poll, states[.haltPoll]), (.idle, states[.haltWait] &+ states[.stopped]), (.unknown, states[.unknown]),
     ]
@@ -253,7 +249,7 @@ public struct ReportBuilder {
   }
 
   private func reason(_ account: ExitAccount, span: UInt64, running: UInt64) -> Report.Reason {
-    let handled = virtualization(account.states)
+    let handled = account.states.virtualization
     let finished = account.finished
     func quantile(_ fraction: Double) -> UInt64 {
       account.histogram.percentile(fraction, least: account.minNanoseconds, greatest: account.maxNanoseconds) ?? 0
@@ -322,7 +318,7 @@ public struct ReportBuilder {
       break
     }
     for vcpu in ledger.vcpus
-    where vcpu.accounts.reduce(0, { $0 &+ virtualization($1.states) }) > virtualization(vcpu.states) {
+    where vcpu.accounts.reduce(0, { $0 &+ $1.states.virtualization }) > vcpu.states.virtualization {
       failures.append("a vCPU's exits take more time than the vCPU has")
       break
     }
@@ -364,7 +360,7 @@ public struct ReportBuilder {
     guard !undivided.isEmpty else { return nil }
     // a recording can have HLT's time in user space apart, and the table then shows it as handling
     let isHandled = undivided.contains { vcpu in
-      vcpu.accounts.contains { $0.isHalt && virtualization($0.states) > 0 }
+      vcpu.accounts.contains { $0.isHalt && $0.states.virtualization > 0 }
     }
     return "HLT undivided (no kvm_vcpu_wakeup): its handling, polling and waiting are all counted as idle, "
       + (isHandled ? "but for what 'handling' shows in the table." : "none as overhead.")
@@ -407,7 +403,7 @@ public struct ReportBuilder {
       let high = calibration.adjusted(states, exits: exits, mode: mode, at: .high)
     else { return nil }
     func virt(_ adjusted: Calibration.Adjusted) -> UInt64 {
-      virtualization(adjusted.states) &+ adjusted.worldSwitchNanoseconds
+      adjusted.states.virtualization &+ adjusted.worldSwitchNanoseconds
     }
     func running(_ adjusted: Calibration.Adjusted) -> UInt64 { virt(adjusted) &+ adjusted.states[.guest] }
     let unknown = states[.unknown]

@@ -5,10 +5,13 @@ struct Sentences {
   let name: (String) -> String
 
   /// What a VM is called.
-  func label(_ vm: Report.Machine) -> String {
-    if let vmid = vm.vmid { return vm.name.map { "VM \(vmid) \(short($0))" } ?? "VM \(vmid)" }
-    if let vmName = vm.name { return "VM \(short(vmName))" }
-    return vm.pid == 0 ? "vCPU threads" : "VM with pid \(vm.pid)"
+  func label(_ vm: Report.Machine) -> String { label(vmid: vm.vmid, name: vm.name, pid: vm.pid) }
+
+  /// What the VM of a VMID, name and pid is called.
+  func label(vmid: Int?, name: String?, pid: UInt32) -> String {
+    if let vmid { return name.map { "VM \(vmid) \(short($0))" } ?? "VM \(vmid)" }
+    if let name { return "VM \(short(name))" }
+    return pid == 0 ? "vCPU threads" : "VM with pid \(pid)"
   }
 
   /// What a vCPU is called.
@@ -52,8 +55,8 @@ struct Sentences {
     }
   }
 
-  /// Where most of the lost time goes, and how far unknown time could move the verdict.
-  func details(_ section: Report.Section) -> [String] {
+  /// Where most of the lost time goes, how far unknown time could move the verdict, and how it varied.
+  func details(_ section: Report.Section, isVerbose: Bool = false) -> [String] {
     guard section.headline.overhead != nil else { return [] }
     var lines: [String] = []
     let top = section.reasons.prefix(2).filter { ($0.ofRunning ?? 0) >= 0.0005 }
@@ -72,6 +75,18 @@ struct Sentences {
     }
     if let low = section.headline.low, let high = section.headline.high, percentage(low) != percentage(high) {
       lines.append("Time of unknown use leaves it between \(percentage(low)) and \(percentage(high)).")
+    }
+    if let variation = section.headline.variation {
+      let blocks = "\(counted(UInt64(variation.blocks), "block")) of 10 s"
+      if let low = variation.low, let high = variation.high {
+        let (first, last) = (percentage(low), percentage(high))
+        lines.append(
+          first == last
+            ? "It hardly varied over the recording (\(blocks))."
+            : "Variation over the recording leaves it between \(first) and \(last) (95 %, \(blocks)).")
+      } else if isVerbose {
+        lines.append("Too short for variation: \(blocks), \(Report.leastBlocks) are needed.")
+      }
     }
     return lines
   }

@@ -53,7 +53,7 @@ public struct TextReport: Renderer {
   private func verdict(_ report: Report, _ words: Sentences, on page: inout Page) {
     for failure in report.trust.failures { page.text("NOT TRUSTWORTHY: \(failure). Do not use these numbers.", .alarm) }
     page.text(words.verdict(report), .bold)
-    for line in words.details(report.totals) { page.text(line) }
+    for line in words.details(report.totals, isVerbose: isVerbose) { page.text(line) }
   }
 
   // MARK: Trust

@@ -69,6 +69,7 @@ func asciiGlyphs(_ text: String) -> String {
     case "·": plain.append(".")
     case "–", "—": plain.append("-")
     case "…": plain.append("~")
+    case "→": plain.append(">")
     case "×": plain.append("x")
     case "’": plain.append("'")
     // a name that nobody escaped

@@ -1,3 +1,4 @@
+import Attribution
 import CKvmtax
 
 /// The last absolute totals of every thread and row, from the snapshots of a file; and which moments are not covered,
@@ -9,6 +10,11 @@ struct SnapshotAccounts: ~Copyable {
   private(set) var keys = KeyTable()
   /// For each hole, the moment of the last whole snapshot before it; nil: there was none.
   private(set) var holes: [UInt64?] = []
+  /// What each whole snapshot had more than the one before.
+  private var timeline = TimelineBuilder()
+  private var stopTracker = StopTracker()
+  /// Times in which VMs were stopped, as inferred; after `finish`.
+  var stops: [InferredStop] { stopTracker.stops }
   private(set) var firstClocks: Clocks?
   private(set) var lastClocks: Clocks?
   private(set) var count: UInt64 = 0
@@ -35,7 +41,13 @@ struct SnapshotAccounts: ~Copyable {
     unreadable &+= UInt64(cursor.unreadable)
     if cursor.head.isLast {
       isOpen = false
-      if hasAllParts { lastWhole = cursor.head.clocks.monotonicNanoseconds }
+      if hasAllParts {
+        lastWhole = cursor.head.clocks.monotonicNanoseconds
+        stopTracker.look(table.slots, count: table.slotCount, at: cursor.head.clocks.monotonicNanoseconds)
+        timeline.close(
+          at: cursor.head.clocks.monotonicNanoseconds, slots: table.slots, slotCount: table.slotCount,
+          epoch: UInt32(truncatingIfNeeded: holes.count), rows: table.rows, rowNumbers: 0..<table.rowCount)
+      }
     }
     return true
   }
@@ -44,6 +56,13 @@ struct SnapshotAccounts: ~Copyable {
   mutating func finish() {
     if isOpen { holes.append(lastWhole) }
     isOpen = false
+    stopTracker.finish()
+  }
+
+  /// When everything in the snapshots happened; `ledger` is what was made of them.
+  func timeline(of ledger: Ledger) -> Timeline {
+    let builder = timeline
+    return builder.finish(ledger, slots: table.slots, rows: table.rows, rowNumbers: 0..<table.rowCount)
   }
 
   private var hasAllParts = true

@@ -431,7 +431,9 @@ struct TraceReader: ~Copyable {
     }
     ledger.name(processes: contents.processes, threads: contents.threads)
     contents.evidence.ledger = ledger.ledger
+    contents.evidence.timeline = snapshots.timeline(of: ledger.ledger)
     contents.evidence.trust.notes += ledger.notes
+    contents.evidence.apply(snapshots.stops)
     finishCapture()
     finishTrust(refused: snapshots.table.refused &+ records.refused)
     return contents

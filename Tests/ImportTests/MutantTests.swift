@@ -4,6 +4,14 @@ import Import
 import TestSupport
 import Testing
 
+/// The events that begin an exit before its kvm_exit, by what an import used.
+func interruptions(_ evidence: Evidence, _ events: [EventText]) -> Set<String> {
+  let features = evidence.ledger.vcpus.first?.features ?? []
+  let names = Set(events.filter { $0.system == "irq_vectors" }.map(\.name))
+  let handlers = names.filter { $0.hasSuffix("_entry") && names.contains("\($0.dropLast(6))_exit") }
+  return (features.contains(.interrupts) ? handlers : []).union(features.contains(.switches) ? ["sched_switch"] : [])
+}
+
 /// Slices of real traces with events dropped, CPUs swapped and fields added, moved and resized, read by us and by the
 /// tools that the formats belong to. Nothing here says what must come out; the tools do, each time.
 @Suite struct MutantTests {
@@ -13,10 +21,11 @@ import Testing
   func aTraceDatGivesTraceCmdsCountsAndTimes(sample: String, number: Int) throws {
     let file = try MutantFile(ofTraceDat: sample, number: number)
     let evidence = try importTrace(try MappedFile(path: file.path))
-    let report = try TraceCmdReport(of: file.path)
+    let names = interruptions(evidence, file.mutant.events)
+    let report = try TraceCmdReport(of: file.path, interruptions: names)
     let ours = accounts(of: evidence)
     // first of all: the file says what the mutant holds
-    let written = try RecordPairing(file.mutant.records, events: file.mutant.events)
+    let written = try RecordPairing(file.mutant.records, events: file.mutant.events, interruptions: names)
     if report.droppedCount == 0 {
       #expect(report.threads == written.threads, "\(file.origin)")
     } else {

@@ -31,6 +31,16 @@ import TraceFile
     }
   }
 
+  @Test(arguments: traces) func `Each interval sums to its wall time, and all of them to the ledger`(name: String)
+    throws
+  {
+    for rung in [TraceRung.accounts, .exits] {
+      let evidence = try Recording(SampleFolder.path(name), using: rung).evidence
+      try expectTimelineSums(evidence)
+      #expect(!evidence.timeline.ends.isEmpty)
+    }
+  }
+
   @Test(arguments: traces) func `A trace cut before its first snapshot blames the cut, not the host`(name: String)
     throws
   {

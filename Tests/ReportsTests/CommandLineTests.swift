@@ -82,7 +82,11 @@ private func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result
     ("kvmtax report nowhere.dat", 3), ("kvmtax report .", 3), ("kvmtax report /dev/null", 3),
     ("kvmtax report README.md", 3), ("kvmtax report --vm nobody svm-tiny.dat", 3),
     ("kvmtax report svm-tiny.dat >/dev/full", 3), ("kvmtax report svm-tiny.dat >&-", 3),
-    ("kvmtax report nowhere.dat svm-tiny.dat", 3),
+    ("kvmtax report nowhere.dat svm-tiny.dat", 3), ("kvmtax diff --help", 0), ("kvmtax diff svm-tiny.dat", 2),
+    ("kvmtax diff --least x svm-tiny.dat svm-tiny.dat", 2), ("kvmtax diff --fail-on x svm-tiny.dat svm-tiny.dat", 2),
+    ("kvmtax diff svm-tiny.dat svm-tiny.dat", 0), ("kvmtax diff svm-tiny.dat nowhere.dat", 3),
+    ("kvmtax diff --fail-on difference svm-tiny.dat svm-tiny.dat", 3),
+    ("kvmtax diff --fail-on difference svm-qemu-guest.dat svm-qemu-guest.dat", 0),
   ])
   func statusSaysWhoseFaultItIs(command: String, status: Int32) throws {
     let run = try Program(command)

@@ -60,6 +60,22 @@ import Testing
     #expect(!report.totals.groups.contains { $0.note == "undivided: all of HLT" })
   }
 
+  @Test func variationNeedsAMinute() throws {
+    let long = try ReportBuilder(Scenes.steady()).report()
+    let variation = try #require(long.totals.headline.variation)
+    let (low, high) = (try #require(variation.low), try #require(variation.high))
+    let overhead = try #require(long.totals.headline.overhead)
+    #expect(low < overhead && overhead < high && high - low < 0.01 && variation.blocks == 12)
+    #expect(long.vms[0].section.headline.variation == variation)
+    #expect(long.vms[0].vcpus[0].section.headline.variation == nil)
+    let short = try ReportBuilder(Scenes.steady(seconds: 30)).report()
+    #expect(short.totals.headline.variation?.blocks == 3 && short.totals.headline.variation?.low == nil)
+    #expect(
+      TextReport(isVerbose: true).render(short).contains("Too short for variation: 3 blocks of 10 s, 6 are needed."))
+    #expect(!TextReport().render(short).contains("variation"))
+    #expect(try ReportBuilder(Scenes.idle()).report().totals.headline.variation == nil)
+  }
+
   @Test func pollingDoesNotMoveTheHeadline() throws {
     func report(polled: Bool) throws -> Report {
       var scene = Scene()

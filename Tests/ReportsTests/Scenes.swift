@@ -42,7 +42,8 @@ struct Scene {
   ) {
     for _ in 0..<count {
       thread.time += guest
-      add(thread, KT_EXIT, at: thread.time, reason: reason)
+      // an IO_INSTRUCTION reads four bytes from port 0x608
+      add(thread, KT_EXIT, at: thread.time, reason: reason, argument: reason == 30 ? 0x0608_000b : 0)
       thread.time += kernel
       if qemu > 0 {
         add(thread, KT_USERSPACE_EXIT, at: thread.time)
@@ -73,6 +74,7 @@ struct Scene {
     // a stable order: threads are fed one after the other, which the machine cannot tell from any other interleaving
     replay.step(events.span)
     var ledger = replay.ledger()
+    let timeline = replay.timeline(of: ledger)
     for index in ledger.vms.indices {
       guard let known = names[ledger.vms[index].pid] else { continue }
       ledger.vms[index].name = known.name
@@ -83,7 +85,7 @@ struct Scene {
     capture.durationNanoseconds =
       replay.eventCount == 0 ? 0 : replay.lastNanoseconds - replay.firstNanoseconds
     for (reason, name) in vmxNames { capture.reasonNames.set(isa: 1, reason: reason, name: name) }
-    return Evidence(capture: capture, ledger: ledger, trust: Trust())
+    return Evidence(capture: capture, ledger: ledger, timeline: timeline, trust: Trust())
   }
 }
 
@@ -119,8 +121,11 @@ enum Scenes {
   }
 
   /// The same, on a host that was calibrated.
-  static func calibrated() -> Evidence {
-    var evidence = busy()
+  static func calibrated() -> Evidence { calibrated(busy()) }
+
+  /// The same of any scene.
+  static func calibrated(_ evidence: Evidence) -> Evidence {
+    var evidence = evidence
     let mode = Calibration.Mode(attach: "tp_btf", tier: "lite", keys: false, records: false)
     var calibration = Calibration(date: "2026-11-03 09:22:00 UTC", host: [:])
     for (path, kind, world) in [(Calibration.Path.kernel, "cpuid", 420.0), (.userspace, "out", 480)] {
@@ -223,6 +228,27 @@ enum Scenes {
     return evidence
   }
 
+  /// One vCPU for two minutes, whose exits to QEMU take longer and shorter in turn; `factor`: all of them longer.
+  static func steady(
+    factor: Double = 1, seconds: Int = 120, file: String = "steady.kvmtax", name: String = "mail", vmid: Int? = 107,
+    guest: UInt64 = 32_000_000
+  ) -> Evidence {
+    var scene = Scene()
+    scene.vm(pid: 100, name: name, vmid: vmid)
+    var thread = Scene.Thread(tid: 110, pid: 100, index: 0)
+    scene.entry(&thread)
+    for second in 0..<seconds {
+      let end = thread.time + 1_000_000_000
+      let qemu = UInt64(
+        Double([3_600_000, 2_400_000, 5_200_000, 5_800_000, 2_800_000, 4_000_000, 4_200_000][second / 2 % 7]) * factor)
+      scene.exits(&thread, 20, reason: 30, guest: guest, kernel: 400_000, qemu: qemu)
+      scene.exits(&thread, 5, reason: 32, guest: guest, kernel: 800_000)
+      scene.halt(&thread, guest: 1_000, wait: end - thread.time - 3_000, divided: true)
+      thread.time = end
+    }
+    return scene.evidence(file: file)
+  }
+
   /// Numbers that no host can produce, as a forged file may hold them.
   static func huge() -> Evidence {
     var evidence = several()
@@ -302,6 +328,6 @@ enum Scenes {
   static let all: [(name: String, evidence: Evidence)] = [
     ("busy", busy()), ("several", several()), ("idle", idle()), ("damaged", damaged()), ("hostile", hostile()),
     ("huge", huge()), ("nothing", nothing()), ("no-time", noTime()), ("overflow", overflow()),
-    ("wrong-sum", wrongSum()), ("wide", wide()), ("calibrated", calibrated()),
+    ("wrong-sum", wrongSum()), ("wide", wide()), ("calibrated", calibrated()), ("steady", steady()),
   ]
 }

@@ -13,7 +13,7 @@ import Testing
   static let variants: [(file: String, style: Style, isVerbose: Bool, scene: String)] =
     [
       "busy", "several", "idle", "damaged", "hostile", "nothing", "no-time", "overflow", "wrong-sum", "wide",
-      "calibrated",
+      "calibrated", "steady",
     ]
     .map { ("\($0).txt", Style(), false, $0) }
     + [

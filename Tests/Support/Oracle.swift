@@ -29,10 +29,11 @@ public struct Oracle {
     // rule: a wake-up happens on the waker's CPU and time; it tells when, and nothing else
     if event.kind == UInt8(KT_WAKING.rawValue) { return threads[number].wake(at: event.time_ns) }
     // rule: who comes to a CPU that lost events since may have been there then
-    if threads[number].cpu != event.cpu, let loss = losses[event.cpu], threads[number].lastTime < loss.to {
+    if threads[number].cpu != event.cpu, let loss = losses[event.cpu], threads[number].lastSeen < loss.to {
       threads[number].gap(from: loss.from, to: loss.to)
     }
     threads[number].cpu = event.cpu
+    threads[number].lastEvent = event.time_ns
     threads[number].take(event)
   }
 
@@ -55,7 +56,7 @@ public struct Oracle {
   public mutating func takeLoss(cpu: UInt32, from start: UInt64, to end: UInt64) {
     losses[cpu] = Loss(from: start, to: end)
     // rule: who was last seen on that CPU is unknown from then on, unless it was seen after the loss
-    for index in threads.indices where threads[index].cpu == cpu && threads[index].lastTime <= end {
+    for index in threads.indices where threads[index].cpu == cpu && threads[index].lastSeen <= end {
       threads[index].gap(from: start, to: end)
     }
   }
@@ -87,7 +88,7 @@ extension OracleThread {
     vcpu.backwards = counts.backwards
     vcpu.ended = hasEnded
     vcpu.features = StateFeatures(rawValue: UInt8(features))
-    // said to have none: what came
+    // rule: where nothing says what was recorded, what came was
     if features == 0, counts.wakeups > 0 { vcpu.features.insert(.wakeup) }
     if features == 0, counts.userspaceExits > 0 { vcpu.features.insert(.userspaceExit) }
     vcpu.switches = counts.switches

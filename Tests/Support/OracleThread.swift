@@ -81,6 +81,9 @@ struct OracleThread {
   let features: UInt32
   let firstTime: UInt64
   private(set) var lastTime: UInt64
+  /// The time of its last event, whether it told where the thread is or not.
+  var lastEvent: UInt64 = 0
+  var lastSeen: UInt64 { max(lastTime, lastEvent) }
   private(set) var place = Place.unseen
   private(set) var counts = Counts()
   private(set) var times = StateTimes()
@@ -216,7 +219,7 @@ struct OracleThread {
     // rule: KVM_EXIT_HLT hands the halt to user space
     place = exit?.isHalt == true && event.reason == 5 && error >= 0 ? .userHalt : .user
     exit?.wasInUserspace = true
-    exit?.evidence.userspace = (event.reason, error)
+    exit?.evidence.goToUserspace(event.reason, error)
   }
 
   private mutating func wakeUp(_ event: kt_event, at time: UInt64) {

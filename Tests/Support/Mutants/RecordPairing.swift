@@ -1,4 +1,5 @@
-/// Exits of a list of records, paired thread by thread in the plainest way: what a file made of them should say.
+/// Exits of a list of records, paired thread by thread in the plainest way: what a file made of them should say. An exit
+/// that a handler of the host's or a switch came before, with no entry between, begins with that.
 public struct RecordPairing: Sendable {
   /// By thread and reason.
   public private(set) var threads: [UInt32: [ReasonKey: PairedExits]] = [:]
@@ -8,7 +9,10 @@ public struct RecordPairing: Sendable {
   public private(set) var vcpus: [UInt32: Int] = [:]
 
   /// Pairs records, which must be in the order of time, by the formats that describe them.
-  public init(_ records: [TracepointRecord], events: [EventText]) throws {
+  /// `interruptions`: names of the events that begin an exit.
+  public init(
+    _ records: [TracepointRecord], events: [EventText], interruptions names: Set<String> = []
+  ) throws {
     guard let exit = events.first(where: { $0.name == "kvm_exit" }),
       let entry = events.first(where: { $0.name == "kvm_entry" }),
       let reasonField = exit.fields.first(where: { $0.name == "exit_reason" }),
@@ -16,15 +20,21 @@ public struct RecordPairing: Sendable {
       let vcpuField = entry.fields.first(where: { $0.name == "vcpu_id" })
     else { throw SampleError(text: "a format is missing") }
     var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
+    let userspaceExit = events.first { $0.name == "kvm_userspace_exit" }?.id
+    let interruptions = Set(events.filter { names.contains($0.name) }.map(\.id))
+    var guests = GuestStays()
     for record in records where !record.discarded {
       let thread = record.thread
+      if record.id == userspaceExit { guests.leave(thread) }
+      if interruptions.contains(record.id) { guests.interrupt(thread, record.nanoseconds) }
       if record.id == exit.id {
         let key = ReasonKey(
           isa: UInt8(truncatingIfNeeded: record[isaField]), reason: UInt32(truncatingIfNeeded: record[reasonField]))
-        open[thread] = (key, record.nanoseconds)
+        open[thread] = (key, guests.exit(thread, record.nanoseconds))
         threads[thread, default: [:]][key, default: PairedExits()].exits += 1
         if vcpus[thread] == nil { beforeFirstEntry[key, default: PairedExits()].exits += 1 }
       } else if record.id == entry.id {
+        guests.enter(thread)
         if let (key, start) = open.removeValue(forKey: thread) {
           threads[thread]?[key]?.finish(record.nanoseconds - start)
           if vcpus[thread] == nil { beforeFirstEntry[key]?.finish(record.nanoseconds - start) }

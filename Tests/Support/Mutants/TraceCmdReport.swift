@@ -57,8 +57,8 @@ public struct PairedExits: Equatable, Sendable {
   }
 }
 
-/// Exits as `trace-cmd report` prints them, paired line by line: the last kvm_exit of a thread before its kvm_entry.
-/// Where the ring buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those
+/// Exits as `trace-cmd report` prints them, paired line by line: the last kvm_exit of a thread before its kvm_entry. Where
+/// a handler of the host's or a switch came between the entry before and the exit, the exit begins with that. Where the ring buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those
 /// that come to it next have no exit open any more.
 public struct TraceCmdReport: Sendable {
   /// By thread and reason.
@@ -68,6 +68,8 @@ public struct TraceCmdReport: Sendable {
   /// Events that the program says were dropped.
   public private(set) var droppedCount: UInt64 = 0
   private var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
+  private let interruptions: Set<String>
+  private var guests = GuestStays()
   private var lastPlaces: [UInt32: (cpu: UInt64, line: Int)] = [:]
   private var lastLosses: [UInt64: Int] = [:]
 
@@ -81,13 +83,15 @@ public struct TraceCmdReport: Sendable {
   }
 
   /// Runs the program: all fields by name (-R), time in ns (-t), none of its plugins (-N).
-  public init(of path: String) throws {
+  /// `interruptions`: names of the events that begin an exit.
+  public init(of path: String, interruptions: Set<String> = []) throws {
+    self.interruptions = interruptions
     let output = try CountingTool.traceCmd.run(["report", "-R", "-t", "-N", "-i", path])
     guard output.status == 0 else { throw SampleError(text: "trace-cmd report: \(output.errors)") }
-    try self.init(lines: output.bytes)
+    try read(output.bytes)
   }
 
-  init(lines: [UInt8]) throws {
+  private mutating func read(_ lines: [UInt8]) throws {
     for line in lines.split(separator: UInt8(ascii: "\n")) {
       if let loss = TraceCmdLoss(line) {
         lose(loss)
@@ -95,32 +99,76 @@ public struct TraceCmdReport: Sendable {
       }
       guard let event = try TraceCmdLine(line) else { continue }
       lineCount += 1
-      if event.kind == .other { continue }
-      move(event)
+      if event.kind == .other || !isUsed(event.kind) { continue }
+      move(event.thread, event.cpu)
       switch event.kind {
       case .exit(let key):
-        open[event.thread] = (key, event.nanoseconds)
+        open[event.thread] = (key, guests.exit(event.thread, event.nanoseconds))
         threads[event.thread, default: [:]][key, default: PairedExits()].exits += 1
       case .entry:
+        guests.enter(event.thread)
         guard let exit = open.removeValue(forKey: event.thread) else { continue }
         threads[event.thread]?[exit.key]?.finish(event.nanoseconds - exit.nanoseconds)
-      case .neighbour, .other:
-        continue
+      case .userspaceExit: guests.leave(event.thread)
+      case .handler(_, let isEntry):
+        if isEntry { guests.interrupt(event.thread, event.nanoseconds) }
+      case .exchange(let next):
+        guests.interrupt(event.thread, event.nanoseconds)
+        move(next, event.cpu)
+      case .neighbour, .other: continue
       }
+    }
+  }
+
+  private func isUsed(_ kind: TraceCmdLine.Kind) -> Bool {
+    switch kind {
+    case .handler(let name, _): interruptions.contains("\(name)_entry")
+    case .exchange: interruptions.contains("sched_switch")
+    default: true
     }
   }
 
   private mutating func lose(_ loss: TraceCmdLoss) {
     droppedCount += loss.count
     lastLosses[loss.cpu] = lineCount
-    for (thread, place) in lastPlaces where place.cpu == loss.cpu { open[thread] = nil }
+    for (thread, place) in lastPlaces where place.cpu == loss.cpu { cut(thread) }
   }
 
-  private mutating func move(_ event: TraceCmdLine) {
-    if let last = lastPlaces[event.thread], last.cpu != event.cpu, let loss = lastLosses[event.cpu], last.line <= loss {
-      open[event.thread] = nil
-    }
-    lastPlaces[event.thread] = (event.cpu, lineCount)
+  private mutating func cut(_ thread: UInt32) {
+    open[thread] = nil
+    guests.leave(thread)
+  }
+
+  private mutating func move(_ thread: UInt32, _ cpu: UInt64) {
+    if let last = lastPlaces[thread], last.cpu != cpu, let loss = lastLosses[cpu], last.line <= loss { cut(thread) }
+    lastPlaces[thread] = (cpu, lineCount)
+  }
+}
+
+/// Which threads are in their guests, and when what comes between an entry and an exit began.
+struct GuestStays {
+  private var inside: Set<UInt32> = []
+  private var interrupted: [UInt32: UInt64] = [:]
+
+  mutating func enter(_ thread: UInt32) {
+    inside.insert(thread)
+    interrupted[thread] = nil
+  }
+
+  /// Not by an exit that was seen.
+  mutating func leave(_ thread: UInt32) {
+    inside.remove(thread)
+    interrupted[thread] = nil
+  }
+
+  mutating func interrupt(_ thread: UInt32, _ nanoseconds: UInt64) {
+    if inside.remove(thread) != nil { interrupted[thread] = nanoseconds }
+  }
+
+  /// When the exit began.
+  mutating func exit(_ thread: UInt32, _ nanoseconds: UInt64) -> UInt64 {
+    inside.remove(thread)
+    return interrupted.removeValue(forKey: thread) ?? nanoseconds
   }
 }
 
@@ -143,6 +191,11 @@ private struct TraceCmdLine {
   enum Kind: Equatable {
     case exit(ReasonKey)
     case entry
+    case userspaceExit
+    /// Of the host's own interrupts.
+    case handler(String, isEntry: Bool)
+    /// The running thread gives its CPU to another.
+    case exchange(UInt32)
     /// Shows on which CPU the thread is.
     case neighbour
     case other
@@ -152,18 +205,23 @@ private struct TraceCmdLine {
   var cpu: UInt64 = 0
   var nanoseconds: UInt64 = 0
 
-  private static let names = ["kvm_exit", "kvm_entry", "kvm_userspace_exit", "kvm_vcpu_wakeup"]
-    .map { Array(": \($0):".utf8) }
+  private static let beginnings = [
+    "kvm_", "sched_switch", "local_timer_", "call_function_", "reschedule_", "irq_work_",
+  ]
+  .map { Array(": \($0)".utf8) }
+  private static let neighbours: Set<String> = [
+    "kvm_vcpu_wakeup", "kvm_msr", "kvm_mmio", "kvm_fast_mmio", "kvm_cpuid", "kvm_hypercall", "kvm_hv_hypercall",
+    "kvm_inj_virq", "kvm_apic_accept_irq", "kvm_nested_vmexit", "kvm_nested_vmexit_inject",
+  ]
 
   /// nil for lines that are no events, such as "cpus=2".
   init?(_ line: ArraySlice<UInt8>) throws {
-    let places = TraceCmdLine.names.map { TraceCmdLine.find($0, in: line) }
-    guard let name = places.compactMap(\.self).first else {
+    guard let at = TraceCmdLine.beginnings.lazy.compactMap({ TraceCmdLine.find($0, in: line) }).first else {
       guard line.contains(UInt8(ascii: "[")) else { return nil }
       kind = .other
       return
     }
-    let words = line[..<name].split(separator: UInt8(ascii: " "))
+    let words = line[..<at].split(separator: UInt8(ascii: " "))
     guard words.count >= 3,
       // newer versions print flags after it: "[001]-0x1"
       let cpu = TraceCmdLine.number(words[words.count - 2].dropFirst().prefix { $0 != UInt8(ascii: "]") }),
@@ -175,12 +233,34 @@ private struct TraceCmdLine {
     self.thread = UInt32(truncatingIfNeeded: thread)
     nanoseconds = seconds * 1_000_000_000 + rest
     self.cpu = cpu
-    kind = places[1] != nil ? .entry : .neighbour
-    if places[0] != nil {
-      guard let reason = TraceCmdLine.field(" exit_reason=", in: line[name...]),
-        let isa = TraceCmdLine.field(" isa=", in: line[name...])
-      else { throw SampleError(text: "kvm_exit without its fields: \(String(decoding: line, as: UTF8.self))") }
-      kind = .exit(ReasonKey(isa: UInt8(truncatingIfNeeded: isa), reason: UInt32(truncatingIfNeeded: reason)))
+    let name = String(decoding: line[(at + 2)...].prefix { $0 != UInt8(ascii: ":") }, as: UTF8.self)
+    kind = .other
+    kind = try TraceCmdLine.kind(name, line[at...])
+  }
+
+  private static func kind(_ name: String, _ text: ArraySlice<UInt8>) throws -> Kind {
+    func number(_ field: String) throws -> UInt64 {
+      guard let value = TraceCmdLine.field(" \(field)=", in: text) else {
+        throw SampleError(text: "\(name) without its fields: \(String(decoding: text, as: UTF8.self))")
+      }
+      return value
+    }
+    switch name {
+    case "kvm_exit":
+      return .exit(
+        ReasonKey(
+          isa: UInt8(truncatingIfNeeded: try number("isa")),
+          reason: UInt32(truncatingIfNeeded: try number("exit_reason"))))
+    case "kvm_entry": return .entry
+    case "kvm_userspace_exit": return .userspaceExit
+    case "kvm_fpu": return try number("load") != 0 ? .neighbour : .other
+    case "kvm_apic": return try number("rw") == 1 && number("reg") == 0x320 ? .neighbour : .other
+    case "sched_switch": return .exchange(UInt32(truncatingIfNeeded: try number("next_pid")))
+    default:
+      if neighbours.contains(name) { return .neighbour }
+      if name.hasPrefix("kvm_") { return .other }
+      if name.hasSuffix("_entry") { return .handler(String(name.dropLast(6)), isEntry: true) }
+      return name.hasSuffix("_exit") ? .handler(String(name.dropLast(5)), isEntry: false) : .other
     }
   }
 
