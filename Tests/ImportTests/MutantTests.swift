@@ -8,7 +8,9 @@ import Testing
 func interruptions(_ evidence: Evidence, _ events: [EventText]) -> Set<String> {
   let features = evidence.ledger.vcpus.first?.features ?? []
   let names = Set(events.filter { $0.system == "irq_vectors" }.map(\.name))
-  let handlers = names.filter { $0.hasSuffix("_entry") && names.contains("\($0.dropLast(6))_exit") }
+  let handlers = names.filter {
+    $0.hasSuffix("_entry") ? names.contains("\($0.dropLast(6))_exit") : names.contains("\($0.dropLast(5))_entry")
+  }
   return (features.contains(.interrupts) ? handlers : []).union(features.contains(.switches) ? ["sched_switch"] : [])
 }
 

@@ -58,8 +58,9 @@ public struct PairedExits: Equatable, Sendable {
 }
 
 /// Exits as `trace-cmd report` prints them, paired line by line: the last kvm_exit of a thread before its kvm_entry. Where
-/// a handler of the host's or a switch came between the entry before and the exit, the exit begins with that. Where the ring buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those
-/// that come to it next have no exit open any more.
+/// a handler of the host's or a switch came between the entry before and the exit, the exit begins with that. Where the ring
+/// buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those that come to it
+/// next have no exit open any more.
 public struct TraceCmdReport: Sendable {
   /// By thread and reason.
   public private(set) var threads: [UInt32: [ReasonKey: PairedExits]] = [:]
@@ -110,11 +111,12 @@ public struct TraceCmdReport: Sendable {
         guard let exit = open.removeValue(forKey: event.thread) else { continue }
         threads[event.thread]?[exit.key]?.finish(event.nanoseconds - exit.nanoseconds)
       case .userspaceExit: guests.leave(event.thread)
-      case .handler(_, let isEntry):
-        if isEntry { guests.interrupt(event.thread, event.nanoseconds) }
+      case .handler: guests.interrupt(event.thread, event.nanoseconds)
       case .exchange(let next):
+        // either thread is in the kernel, though the handler's begin or the switch away may be missing
         guests.interrupt(event.thread, event.nanoseconds)
         move(next, event.cpu)
+        guests.interrupt(next, event.nanoseconds)
       case .neighbour, .other: continue
       }
     }
@@ -122,7 +124,7 @@ public struct TraceCmdReport: Sendable {
 
   private func isUsed(_ kind: TraceCmdLine.Kind) -> Bool {
     switch kind {
-    case .handler(let name, _): interruptions.contains("\(name)_entry")
+    case .handler(let name): interruptions.contains(name)
     case .exchange: interruptions.contains("sched_switch")
     default: true
     }
@@ -193,7 +195,7 @@ private struct TraceCmdLine {
     case entry
     case userspaceExit
     /// Of the host's own interrupts.
-    case handler(String, isEntry: Bool)
+    case handler(String)
     /// The running thread gives its CPU to another.
     case exchange(UInt32)
     /// Shows on which CPU the thread is.
@@ -259,8 +261,7 @@ private struct TraceCmdLine {
     default:
       if neighbours.contains(name) { return .neighbour }
       if name.hasPrefix("kvm_") { return .other }
-      if name.hasSuffix("_entry") { return .handler(String(name.dropLast(6)), isEntry: true) }
-      return name.hasSuffix("_exit") ? .handler(String(name.dropLast(5)), isEntry: false) : .other
+      return name.hasSuffix("_entry") || name.hasSuffix("_exit") ? .handler(name) : .other
     }
   }
 
