@@ -75,7 +75,12 @@ struct Scene {
     replay.step(events.span)
     var ledger = replay.ledger()
     let timeline = replay.timeline(of: ledger)
+    let woken = Set(events.filter { $0.kind == UInt8(KT_VCPU_WAKEUP.rawValue) }.map(\.tid))
     for index in ledger.vms.indices {
+      // as a recording without the event, or one that divides nothing
+      for vcpu in ledger.vms[index].vcpus.indices where !woken.contains(ledger.vms[index].vcpus[vcpu].tid) {
+        ledger.vms[index].vcpus[vcpu].features.remove(.wakeup)
+      }
       guard let known = names[ledger.vms[index].pid] else { continue }
       ledger.vms[index].name = known.name
       ledger.vms[index].vmid = known.vmid

@@ -110,11 +110,11 @@ public struct TraceCmdReport: Sendable {
         guard let exit = open.removeValue(forKey: event.thread) else { continue }
         threads[event.thread]?[exit.key]?.finish(event.nanoseconds - exit.nanoseconds)
       case .userspaceExit: guests.leave(event.thread)
-      case .handler(_, let isEntry):
-        if isEntry { guests.interrupt(event.thread, event.nanoseconds) }
+      case .handler: guests.interrupt(event.thread, event.nanoseconds)
       case .exchange(let next):
         guests.interrupt(event.thread, event.nanoseconds)
         move(next, event.cpu)
+        guests.interrupt(next, event.nanoseconds)
       case .neighbour, .other: continue
       }
     }
@@ -122,7 +122,7 @@ public struct TraceCmdReport: Sendable {
 
   private func isUsed(_ kind: TraceCmdLine.Kind) -> Bool {
     switch kind {
-    case .handler(let name, _): interruptions.contains("\(name)_entry")
+    case .handler(let name): interruptions.contains(name)
     case .exchange: interruptions.contains("sched_switch")
     default: true
     }
@@ -193,7 +193,7 @@ private struct TraceCmdLine {
     case entry
     case userspaceExit
     /// Of the host's own interrupts.
-    case handler(String, isEntry: Bool)
+    case handler(String)
     /// The running thread gives its CPU to another.
     case exchange(UInt32)
     /// Shows on which CPU the thread is.
@@ -259,8 +259,7 @@ private struct TraceCmdLine {
     default:
       if neighbours.contains(name) { return .neighbour }
       if name.hasPrefix("kvm_") { return .other }
-      if name.hasSuffix("_entry") { return .handler(String(name.dropLast(6)), isEntry: true) }
-      return name.hasSuffix("_exit") ? .handler(String(name.dropLast(5)), isEntry: false) : .other
+      return name.hasSuffix("_entry") || name.hasSuffix("_exit") ? .handler(name) : .other
     }
   }
 
