@@ -25,8 +25,8 @@ let package = Package(
     .target(
       name: "CKvmtax", path: "BPF",
       exclude: [
-        "calibrate.bpf.c", "embed.sh", "irq.h", "kernel_types.h", "keys.h", "kvm.bpf.c", "looks.h", "sched.h",
-        "slots.h",
+        "calibrate.bpf.c", "embed.sh", "irq.h", "kernel_types.h", "keys.h", "kicks.h", "kvm.bpf.c", "looks.h",
+        "sched.h", "slots.h",
       ],
       sources: ["layout.c"],
       publicHeadersPath: "include"),

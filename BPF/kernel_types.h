@@ -23,6 +23,34 @@ struct kvm_vcpu_stat___kt {
 struct kvm_vcpu___stat {
 	struct kvm_vcpu_stat___kt stat;
 } KT_CORE;
+struct kvm_io_device___kt {
+	const void *ops;
+} KT_CORE;
+struct kvm_io_range___kt {
+	__u64 addr;
+	int len;
+	struct kvm_io_device___kt *dev;
+} KT_CORE;
+struct kvm_io_bus___kt {
+	int dev_count;
+	struct kvm_io_range___kt range[];
+} KT_CORE;
+struct list_head___kt {
+	struct list_head___kt *next, *prev;
+} KT_CORE;
+struct kvm___kt {
+	struct kvm_io_bus___kt *buses[2];
+	struct list_head___kt ioeventfds;
+} KT_CORE;
+struct kvm_vcpu___kvm {
+	struct kvm___kt *kvm;
+} KT_CORE;
+/* virt/kvm/eventfd.c */
+struct _ioeventfd___kt {
+	struct list_head___kt list;
+	struct kvm_io_device___kt dev;
+} KT_CORE;
+
 /* arch/x86/kvm/lapic.h, arch/x86/include/asm/kvm_host.h */
 struct kvm_lapic___kt {
 	void *regs;

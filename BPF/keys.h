@@ -26,8 +26,22 @@ SEC("tp/kvm/kvm_msr") int on_msr(void *context)
 	return step(&vector, 0);
 }
 
-REFINE(on_mmio, "kvm_mmio", KT_MMIO, .arg = KT_FIELD(context, __u64, KT_FIELD_MMIO_GPA),
-	.reason = KT_FIELD(context, __u32, KT_FIELD_MMIO_TYPE), .extra = KT_FIELD(context, __u32, KT_FIELD_MMIO_LEN))
+/* kvm_mmio's type: what is begun is told, whoever takes it */
+#define MMIO_WRITE 2
+
+SEC("tp/kvm/kvm_mmio") int on_mmio(void *context)
+{
+	struct kt_event event = { .kind = KT_MMIO, .vcpu = KT_NO_VCPU, .arg = KT_FIELD(context, __u64, KT_FIELD_MMIO_GPA),
+		.reason = KT_FIELD(context, __u32, KT_FIELD_MMIO_TYPE), .extra = KT_FIELD(context, __u32, KT_FIELD_MMIO_LEN) };
+	struct kt_slot *slot;
+	__u32 number;
+
+	step(&event, 0);
+	if (!keeps_ioeventfds || event.reason != MMIO_WRITE) return 0;
+	slot = current_slot(0, &number);
+	return slot ? note_write(slot, number, KT_MMIO_BUS, event.arg) : 0;
+}
+
 REFINE(on_fast_mmio, "kvm_fast_mmio", KT_FAST_MMIO, .arg = KT_FIELD(context, __u64, KT_FIELD_FAST_MMIO_GPA))
 REFINE(on_cpuid, "kvm_cpuid", KT_CPUID, .arg = KT_FIELD(context, __u32, KT_FIELD_CPUID_LEAF))
 REFINE(on_hypercall, "kvm_hypercall", KT_HYPERCALL, .arg = KT_FIELD(context, __u64, KT_FIELD_HYPERCALL_NR))

@@ -10,6 +10,7 @@
 #include "kvmtax.h"
 #include "kernel_types.h"
 #include "slots.h"
+#include "kicks.h"
 #include "looks.h"
 #include "keys.h"
 #include "sched.h"
@@ -38,7 +39,7 @@ SEC("tp/kvm/kvm_entry") int on_entry(void *context)
 	struct kt_event event = EVENT(KT_ENTRY, .reason = KT_FIELD(context, __u32, KT_FIELD_ENTRY_IMMEDIATE));
 
 	event.vcpu = KT_FIELD(context, __u32, KT_FIELD_ENTRY_VCPU);
-	return step(&event, 1);
+	return step_entry(&event);
 }
 
 SEC("tp/kvm/kvm_userspace_exit") int on_userspace_exit(void *context)
@@ -136,7 +137,7 @@ SEC("tp_btf/kvm_entry") int on_entry_btf(__u64 *arguments)
 	event.vcpu = BPF_CORE_READ((struct kvm_vcpu___kt *)vcpu, vcpu_id);
 	look(vcpu);
 	detail(vcpu);
-	return step(&event, 1);
+	return step_entry(&event);
 }
 
 SEC("tp_btf/kvm_userspace_exit") int on_userspace_exit_btf(__u64 *arguments)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * What KVM itself says of a vCPU, read from struct kvm_vcpu by its own thread at an entry: its statistics, to compare
- * with ours, and the vector of the guest's timer. Once per snapshot.
+ * with ours, the vector of the guest's timer and the VM's ioeventfds. Once per snapshot.
  */
 #ifndef KVMTAX_LOOKS_H
 #define KVMTAX_LOOKS_H
@@ -51,6 +51,7 @@ static __always_inline void look(void *vcpu)
 	}
 	looks_of->thread = slot->thread;
 	looks_of->look = settings->look;
+	read_ioeventfds(vcpu, slot->tgid, settings->look + number);
 	/* without the module's own types (before 5.11) the APIC's is not known, though the vCPU's may be */
 	if (!bpf_core_field_exists(((struct kvm_vcpu_arch___kt *)0)->apic) ||
 	    !bpf_core_field_exists(((struct kvm_lapic___kt *)0)->regs)) return;

@@ -210,6 +210,14 @@ KT_INLINE void kt_detail_key(struct kt_key *key, __u64 info1, __u32 intr_info)
 	kt_name_key(key, key->isa, key->reason, info1, 0, intr_info);
 }
 
+/* Whether an exit's own instruction wrote to a port that has not been handed to user space. */
+KT_INLINE int kt_wrote_port(const struct kt_slot *slot)
+{
+	const struct kt_key *key = &slot->key;
+
+	return slot->in_exit && !slot->pending && key->kind == KT_KEY_PORT && key->traits & KT_WRITE && !key->userspace;
+}
+
 /* A handler of the host's ran during the exit. */
 KT_INLINE void kt_note_host_irq(struct kt_slot *slot, __u32 which, __u64 number)
 {

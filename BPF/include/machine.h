@@ -320,6 +320,8 @@ KT_INLINE void kt_step_userspace_exit(struct kt_slot *slot, __u64 time_ns, __u32
 	if (slot->pending) kt_drop_exit(slot);
 	if (slot->in_exit) {
 		slot->key.userspace = error == -4 /* EINTR */ ? 10 /* KVM_EXIT_INTR */ + 1 : reason < 254 ? reason + 1 : 255;
+		/* an ioeventfd listens there, but to other values or sizes */
+		if (slot->key.userspace == 6 /* KVM_EXIT_MMIO */ + 1) slot->key.traits &= ~KT_IN_IOEVENTFD;
 		slot->user_halt = kt_in_halt(slot) && reason == 5 /* KVM_EXIT_HLT */ && error >= 0;
 		if (slot->features & KT_HAS_SWITCH) kt_end_provisional(slot);
 		slot->provisional = 0;

@@ -8,9 +8,9 @@ public func describe(_ key: Key) -> String {
   switch key.kind {
   case .none, .unknown, .fault: return ""
   case .msr: return "\(verb) \(Msrs.name(subject) ?? hex(subject))"
-  case .port: return named("\(isWrite ? "out" : "in") \(hex(subject))", Ports.range(of: subject)?.name)
+  case .port: return named("\(isWrite ? "out" : "in") \(hex(subject))", Ports.range(of: subject)?.name ?? kickText(key))
   case .mmio:
-    return named("\(verb) \(hex(subject))", MmioRegions.region(of: subject)?.name) + sizeText(key.size)
+    return named("\(verb) \(hex(subject))", kickText(key) ?? MmioRegions.region(of: subject)?.name) + sizeText(key.size)
   case .apic: return "\(verb) APIC \(ApicRegisters.name(offset: subject) ?? hex(subject))"
   case .vector: return vectorText(key, subject)
   case .irq: return "IRQ \(subject)"
@@ -23,6 +23,9 @@ public func describe(_ key: Key) -> String {
     return named("guest's code \(hex(subject))", UInt32(exactly: subject).flatMap { ReasonTables.svm[$0] })
   }
 }
+
+/// A virtio device's own address has no name of its own.
+private func kickText(_ key: Key) -> String? { classify(key) == .virtioKick ? "virtio notify" : nil }
 
 private func unseenText(_ key: Key, _ verb: String) -> String {
   if key.traits.contains(.hidden) { return "hidden" }

@@ -79,6 +79,15 @@ public struct KernelBtf: ~Copyable {
     return bits % 8 == 0 ? UInt32(exactly: bits / 8) : nil
   }
 
+  /// Whether a VM's ioeventfds can be found from its vCPU: KVM keeps them among the devices of its buses.
+  public var describesIoeventfds: Bool {
+    hasMember("kvm", of: "kvm_vcpu") && hasMember("ioeventfds", of: "kvm") && hasMember("buses", of: "kvm")
+      && hasMember("dev_count", of: "kvm_io_bus") && hasMember("range", of: "kvm_io_bus")
+      && hasMember("addr", of: "kvm_io_range") && hasMember("dev", of: "kvm_io_range")
+      && hasMember("ops", of: "kvm_io_device") && hasMember("list", of: "_ioeventfd")
+      && hasMember("dev", of: "_ioeventfd")
+  }
+
   // MARK: Walking the types
 
   /// A member's offset in bits and its type, looked for in unnamed members too.

@@ -12,6 +12,9 @@ struct SnapshotAccounts: ~Copyable {
   private(set) var holes: [UInt64?] = []
   /// What each whole snapshot had more than the one before.
   private var timeline = TimelineBuilder()
+  private var stopTracker = StopTracker()
+  /// Times in which VMs were stopped, as inferred; after `finish`.
+  var stops: [InferredStop] { stopTracker.stops }
   private(set) var firstClocks: Clocks?
   private(set) var lastClocks: Clocks?
   private(set) var count: UInt64 = 0
@@ -40,6 +43,7 @@ struct SnapshotAccounts: ~Copyable {
       isOpen = false
       if hasAllParts {
         lastWhole = cursor.head.clocks.monotonicNanoseconds
+        stopTracker.look(table.slots, count: table.slotCount, at: cursor.head.clocks.monotonicNanoseconds)
         timeline.close(
           at: cursor.head.clocks.monotonicNanoseconds, slots: table.slots, slotCount: table.slotCount,
           epoch: UInt32(truncatingIfNeeded: holes.count), rows: table.rows, rowNumbers: 0..<table.rowCount)
@@ -52,6 +56,7 @@ struct SnapshotAccounts: ~Copyable {
   mutating func finish() {
     if isOpen { holes.append(lastWhole) }
     isOpen = false
+    stopTracker.finish()
   }
 
   /// When everything in the snapshots happened; `ledger` is what was made of them.

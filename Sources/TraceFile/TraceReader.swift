@@ -433,6 +433,7 @@ struct TraceReader: ~Copyable {
     contents.evidence.ledger = ledger.ledger
     contents.evidence.timeline = snapshots.timeline(of: ledger.ledger)
     contents.evidence.trust.notes += ledger.notes
+    contents.evidence.apply(snapshots.stops)
     finishCapture()
     finishTrust(refused: snapshots.table.refused &+ records.refused)
     return contents

@@ -66,7 +66,7 @@ struct Capacity: Equatable {
   }
 
   /// The maps whose size does not depend on the host: hashes, notices, tables by CPU.
-  private static let fixedBytes: UInt64 = 3 << 20
+  private static let fixedBytes: UInt64 = 4 << 20
 
   /// What the maps take: array elements are preallocated, queue elements too.
   var kernelBytes: UInt64 {

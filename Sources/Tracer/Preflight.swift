@@ -56,6 +56,7 @@ struct Preflight {
         checks.append(typed)
       }
       if purpose.triesClassic(typedFits: canUseTyped) { checks.append(Preflight.loading(layouts, proxy: proxy)) }
+      if case .doctor = purpose { checks.append(Preflight.kicks(layouts)) }
     }
     guard !isBlocked else { return }
     checks.append(Preflight.firing(proxy: proxy))
@@ -70,6 +71,15 @@ struct Preflight {
       let obstacle = Obstacle(bpf: error)
       return .blocked("bpf", obstacle.found, obstacle.remedy)
     }
+  }
+
+  /// Whether a write that an ioeventfd takes is known as a virtio device's kick.
+  private static func kicks(_ layouts: Layouts) -> Check {
+    let plan = ProgramPlan(attach: .tp, layouts: layouts, proxy: false, tier: .lite, keys: true)
+    if plan.keepsIoeventfds { return .fine("virtio kicks", "by KVM's own table of ioeventfds") }
+    return .limited(
+      "virtio kicks", "only those that kvm_fast_mmio tells: BTF does not describe KVM's table of ioeventfds",
+      "others count as MMIO.fast or PIO.emul")
   }
 
   private static func capabilities() -> Check {

@@ -42,6 +42,8 @@ struct ProgramPlan {
   let hasImmediateExits: Bool
   /// Whether KVM's own statistics of a vCPU are read.
   let looks: Bool
+  /// Whether KVM's own table of ioeventfds is read: it names kicks where no event does.
+  let keepsIoeventfds: Bool
 
   /// Each program once.
   var programs: [String] {
@@ -53,8 +55,10 @@ struct ProgramPlan {
     delayOffset = btf?.byteOffset(of: ["sched_info", "run_delay"], in: "task_struct") ?? 0
     hasImmediateExits = btf?.typedTracepoint("kvm_entry")?.count == 2
     let hasStatistics = btf?.hasMember("stat", of: "kvm_vcpu") ?? false
+    let describesIoeventfds = btf?.describesIoeventfds ?? false
     looks = hasStatistics
     keepsKeys = keys && !proxy
+    keepsIoeventfds = keepsKeys && hasStatistics && describesIoeventfds
     let canSwitch = layouts.has("sched", "sched_switch") && layouts.has("sched", "sched_waking")
     self.tier = proxy || !canSwitch ? .lite : tier
     if proxy {

@@ -75,7 +75,9 @@ final class Session {
     try object.setMaxEntries("keys", plan.keepsKeys ? capacity.keys : 2)
     try object.setMaxEntries("free_keys", plan.keepsKeys ? capacity.keys : 2)
     try object.setMaxEntries("more_keys", plan.keepsKeys ? capacity.moreKeys : 1)
+    if !plan.keepsIoeventfds { try object.setMaxEntries("ioeventfds", 1) }
     try object.setConstant("immediate_exits", UInt8(plan.hasImmediateExits ? 1 : 0))
+    try object.setConstant("keeps_ioeventfds", UInt8(plan.keepsIoeventfds ? 1 : 0))
     try object.load()
 
     controlMap = try MappedArray(try object.map("control"))

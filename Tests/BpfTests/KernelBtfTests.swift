@@ -35,6 +35,7 @@ import Testing
     // a module without BTF is possible; then nothing is known of it
     guard let arguments = btf.typedTracepoint("kvm_exit") else { return }
     #expect(btf.hasStruct("kvm_vcpu") == true)
+    #expect(btf.describesIoeventfds == btf.hasStruct("_ioeventfd"))
     // (vcpu, isa), before 5.16 (exit_reason, vcpu, isa)
     #expect(arguments.suffix(2) == [.structPointer("kvm_vcpu"), .integer(byteCount: 4)])
   }

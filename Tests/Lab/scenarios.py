@@ -157,7 +157,7 @@ GUESTS = (
              (vm_counts_equal, request_counts("write"), at_least("npf", "n//2")),
              {"n": (50, 150)}, {"VIRTIO.kick": "n//2"}, sets=REAL),
     Scenario("virtio-blk-no-ioeventfd", read_disk("vdb"), (vm_counts_equal, request_counts("read"), at_least("npf", "n")),
-             {"n": (200, 500)}, {"VIRTIO.kick": "n"}, sets=REAL),
+             {"n": (200, 500)}, {"MMIO.emul": "n"}, sets=REAL),
     Scenario("virtio-blk-iothread", read_disk("vdc"), (vm_counts_equal, request_counts("read"), at_least("npf", "n//2")),
              {"n": (200, 500)}, {"VIRTIO.kick": "n//2"}, sets=REAL),
     Scenario("virtio-scsi-reads", read_disk("sda"), (vm_counts_equal, request_counts("read"), at_least("npf", "n//2")),

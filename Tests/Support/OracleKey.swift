@@ -7,10 +7,18 @@ struct OracleEvidence {
   /// The host's handlers: whose, and the number.
   var handlers: [(which: UInt32, number: UInt64)] = []
   /// The last return to user space.
-  var userspace: (reason: UInt32, error: Int32)?
+  private(set) var userspace: (reason: UInt32, error: Int32)?
+  /// How much had been said when a device's access was last handed to user space.
+  private(set) var saidBefore = 0
   var isImmediate = false
 
   mutating func append(_ event: kt_event, _ timerVector: UInt8) { said.append((event, timerVector)) }
+
+  mutating func goToUserspace(_ reason: UInt32, _ error: Int32) {
+    userspace = (reason, error)
+    // KVM_EXIT_MMIO
+    if reason == 6, error != -4 { saidBefore = said.count }
+  }
 
   func all(_ kind: kt_kind) -> [kt_event] { said.map(\.event).filter { $0.kind == UInt8(kind.rawValue) } }
 }
@@ -228,6 +236,11 @@ public struct OracleKey: Hashable {
     default: break
     }
     add(KT_IN_IOEVENTFD, if: !evidence.all(KT_IOEVENTFD).isEmpty)
+    // what user space had to serve, no ioeventfd took
+    let later = Set(evidence.said.dropFirst(evidence.saidBefore).map { UInt32($0.event.kind) })
+    let isAccess = [KT_KEY_FAULT, KT_KEY_MMIO, KT_KEY_APIC].contains { $0.rawValue == kind }
+    let isTaken = later.contains(KT_IOEVENTFD.rawValue) || (isAccess && later.contains(KT_FAST_MMIO.rawValue))
+    if !isTaken { traits &= ~KT_IN_IOEVENTFD.rawValue }
     add(KT_FROM_L2, if: !evidence.all(KT_NESTED_EXIT).isEmpty)
     add(KT_REFLECTED, if: !evidence.all(KT_NESTED_INJECT).isEmpty)
   }

@@ -219,7 +219,7 @@ struct OracleThread {
     // rule: KVM_EXIT_HLT hands the halt to user space
     place = exit?.isHalt == true && event.reason == 5 && error >= 0 ? .userHalt : .user
     exit?.wasInUserspace = true
-    exit?.evidence.userspace = (event.reason, error)
+    exit?.evidence.goToUserspace(event.reason, error)
   }
 
   private mutating func wakeUp(_ event: kt_event, at time: UInt64) {

@@ -83,6 +83,7 @@ public struct PlausibleEvents {
     (0x400, 48, [], [Step(KT_MMIO, 2, 0xfed0_00f0, 4)] + inUserspace),
     (0x400, 49, [], [Step(KT_MMIO, 0, 0xfeb0_0010, 2)] + inUserspace + [Step(KT_MMIO, 1, 0xfeb0_0010, 2)]),
     (0x400, 49, [], [Step(KT_MMIO, 2, 0xfebf_7000, 2), Step(KT_IOEVENTFD)]),
+    (0x400, 49, [], [Step(KT_MMIO, 2, 0xfebf_7000, 4), Step(KT_IOEVENTFD), Step(KT_USERSPACE_EXIT, 6)]),
     (0x400, 49, [], [Step(KT_FAST_MMIO, 0, 0xfebf_7004)]),
     // registers and memory
     (0x7c, 32, [], [Step(KT_MSR, 1, 0x6e0)]), (0x7c, 32, [], preempted + [Step(KT_MSR, 1, 0x830)]),
