@@ -179,7 +179,8 @@ import Testing
     let vcpu = try #require(try file.bytes.trace(.accounts).evidence.ledger.vcpus.first)
     #expect(vcpu.switches == 3 && vcpu.missedSwitches == 2 && vcpu.missedWakings == 1 && vcpu.missedInterrupts == 8)
     #expect(vcpu.runDelayNanoseconds == 600)
-    #expect(vcpu.timerVector == 236 && vcpu.timerVectorSource == .written && vcpu.features == [.wakeup, .userspaceExit])
+    #expect(
+      vcpu.timerVector == 236 && vcpu.timerVectorSource == .written && vcpu.features == [.wakeup, .userspaceExit])
     // the same entry with a bit that no version knows, and its field
     let block = try #require(file.bytes.withUnsafeBytes { Array(TraceBlocks($0)) }.first)
     let payload = TraceBlocks.only(try file.bytes, block.offset)
