@@ -48,8 +48,7 @@ struct Schema {
       for (name, fieldType) in fields {
         if let field = object[name] {
           found += faults(field, fieldType, at: "\(path).\(name)")
-        } else if type != "MergedStates", !(type == "States" && (path.contains("reasons") || path.contains("classes")))
-        {
+        } else if !(type == "States" && (path.contains("reasons") || path.contains("classes"))) {
           found.append("\(path).\(name): missing")
         }
       }

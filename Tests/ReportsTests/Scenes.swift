@@ -70,17 +70,16 @@ struct Scene {
   func evidence(
     file: String = "kvmtax-20261121-092200.kvmtax", format: String = "kvmtax trace", rung: String = "accounts"
   ) -> Evidence {
-    var replay = Replay()
+    var features = UInt8(KT_HAS_USERSPACE_EXIT.rawValue)
+    if events.contains(where: { $0.kind == UInt8(KT_VCPU_WAKEUP.rawValue) }) {
+      features |= UInt8(KT_HAS_WAKEUP.rawValue)
+    }
+    var replay = Replay(features: features)
     // a stable order: threads are fed one after the other, which the machine cannot tell from any other interleaving
     replay.step(events.span)
     var ledger = replay.ledger()
     let timeline = replay.timeline(of: ledger)
-    let woken = Set(events.filter { $0.kind == UInt8(KT_VCPU_WAKEUP.rawValue) }.map(\.tid))
     for index in ledger.vms.indices {
-      // as a recording without the event, or one that divides nothing
-      for vcpu in ledger.vms[index].vcpus.indices where !woken.contains(ledger.vms[index].vcpus[vcpu].tid) {
-        ledger.vms[index].vcpus[vcpu].features.remove(.wakeup)
-      }
       guard let known = names[ledger.vms[index].pid] else { continue }
       ledger.vms[index].name = known.name
       ledger.vms[index].vmid = known.vmid
