@@ -105,6 +105,8 @@ public struct JSONReport: Renderer {
             writer.field("index", vcpu.index)
             writer.field("name", vcpu.name)
             writer.field("ended", vcpu.ended)
+            let halt = vcpu.section.merged.first { $0.name == "halt_wait" }
+            writer.field("halt_is_divided", halt?.others.contains("halt_poll") != true)
             section(vcpu.section, to: &writer)
           }
         }
@@ -119,8 +121,11 @@ public struct JSONReport: Renderer {
     writer.field("headline") { headline(section.headline, to: &$0) }
     writer.field("states_ns") { states(section.states, to: &$0) }
     writer.field("states_merged") { writer in
-      writer.object { writer in
-        for state in section.merged { writer.field(state.name, state.others) }
+      writer.array(section.merged) { writer, merged in
+        writer.object { writer in
+          writer.field("state", merged.name)
+          writer.field("others", merged.others)
+        }
       }
     }
     writer.field("groups") { $0.array(section.groups) { group($1, to: &$0) } }

@@ -35,7 +35,9 @@ struct Sentences {
     }
     if report.vms.count == 1 { return verdict(first) }
     let text = sentence(report.totals, "\(report.vms.count) VMs together", many: true)
-    guard let most = first.section.headline.overhead, report.totals.headline.overhead != nil else { return text }
+    guard let most = first.section.calibrated?.overhead ?? first.section.headline.overhead,
+      report.totals.headline.overhead != nil
+    else { return text }
     return text + " The largest part is \(label(first))'s, which loses \(percentage(most))."
   }
 
@@ -43,7 +45,7 @@ struct Sentences {
     let headline = section.headline
     switch headline.kind {
     case .overhead:
-      let share = headline.overhead.map(percentage) ?? "–"
+      let share = (section.calibrated?.overhead ?? headline.overhead).map(percentage) ?? "–"
       return
         "\(subject) \(many ? "lose" : "loses") \(share) of \(many ? "their" : "its") running time to virtualization."
     case .idle:
@@ -65,15 +67,12 @@ struct Sentences {
       if top.count == 2 { text += "; then \(label(top[1])), \(share(top[1]))" }
       lines.append(text + ".")
     }
-    if let calibrated = section.calibrated, let overhead = calibrated.overhead, let low = calibrated.low,
-      let high = calibrated.high
-    {
+    if let calibrated = section.calibrated, let low = calibrated.low, let high = calibrated.high {
+      let gross = section.headline.overhead.map(percentage) ?? "–"
       lines.append(
-        "With the world switch and without the tracer's cost: \(percentage(overhead)), systematic \(percentage(low)) to "
-          + "\(percentage(high)) (calibration).")
-      return lines
-    }
-    if let low = section.headline.low, let high = section.headline.high, percentage(low) != percentage(high) {
+        "Systematic \(percentage(low)) to \(percentage(high)) (calibration, unknown time); as recorded, without the world "
+          + "switch and with the tracer's cost, \(gross).")
+    } else if let low = section.headline.low, let high = section.headline.high, percentage(low) != percentage(high) {
       lines.append("Time of unknown use leaves it between \(percentage(low)) and \(percentage(high)).")
     }
     if let variation = section.headline.variation {

@@ -8,10 +8,9 @@ import Testing
 func interruptions(_ evidence: Evidence, _ events: [EventText]) -> Set<String> {
   let features = evidence.ledger.vcpus.first?.features ?? []
   let names = Set(events.filter { $0.system == "irq_vectors" }.map(\.name))
-  let handlers = names.filter {
-    $0.hasSuffix("_entry") ? names.contains("\($0.dropLast(6))_exit") : names.contains("\($0.dropLast(5))_entry")
-  }
-  return (features.contains(.interrupts) ? handlers : []).union(features.contains(.switches) ? ["sched_switch"] : [])
+  let handlers = names.filter { $0.hasSuffix("_entry") && names.contains("\($0.dropLast(6))_exit") }
+    .flatMap { [$0, "\($0.dropLast(6))_exit"] }
+  return Set(features.contains(.interrupts) ? handlers : []).union(features.contains(.switches) ? ["sched_switch"] : [])
 }
 
 /// Slices of real traces with events dropped, CPUs swapped and fields added, moved and resized, read by us and by the

@@ -19,13 +19,13 @@ from scenarios import SCENARIOS
 
 Machine = machines.Machine
 MACHINES = (
-    Machine("amd-6.1", "bookworm", "6.1", "all", 420, userland="host"),
-    Machine("amd-6.12", "trixie", "6.12", "real", 300, userland="trixie"),
-    Machine("amd-5.10", "bullseye", "5.10", "counts", 150, typed=False, hides_libraries=True),
-    Machine("amd-7.2", "trixie-backports", "7.2", "counts", 150),
-    Machine("amd-6.1-no-module-types", "bookworm", "6.1", "counts", 150, strips_btf=True, typed=False),
-    Machine("amd-6.1-lockdown", "bookworm", "6.1", "counts", 150, append="lockdown=integrity", lockdown="integrity"),
-    Machine("intel-6.1", "bookworm", "6.1", "intel", 300, isa="vmx", userland="trixie"),
+    Machine("amd-6.1", "bookworm", "6.1", "all", 700, userland="host"),
+    Machine("amd-6.12", "trixie", "6.12", "real", 400, userland="trixie"),
+    Machine("amd-5.10", "bullseye", "5.10", "counts", 360, typed=False, hides_libraries=True),
+    Machine("amd-7.2", "trixie-backports", "7.2", "counts", 360),
+    Machine("amd-6.1-no-module-types", "bookworm", "6.1", "counts", 360, strips_btf=True, typed=False),
+    Machine("amd-6.1-lockdown", "bookworm", "6.1", "counts", 360, append="lockdown=integrity", lockdown="integrity"),
+    Machine("intel-6.1", "bookworm", "6.1", "intel", 500, isa="vmx", userland="trixie"),
 )
 SMOKE = Machine("amd-6.1-smoke", "bookworm", "6.1", "smoke", 90, hides_libraries=True)
 ATTEMPTS = 2

@@ -62,8 +62,8 @@ TINY = (
     Scenario("vm-churn", tiny("--churn {n} --cpuid {m} --out 20"), (counts_equal, churned), {"n": (15, 25), "m": (20, 60)},
              {"CPU.id": "n*m"}),
     # Durations that are known.
-    Scenario("reads-answered-by-spinning", tiny("--in-spin {n} --spin-us {us}", "--events"),
-             (counts_equal, spun), {"n": (100, 300), "us": (150, 250)}, {"PIO.emul": "n"}),
+    Scenario("reads-answered-by-spinning", tiny("--in-spin {n} --spin-us {us} --in {n}", "--events"),
+             (counts_equal, spun), {"n": (100, 300), "us": (150, 250)}, {"PIO.emul": "2*n"}),
     Scenario("reads-answered-by-sleeping", tiny("--in-sleep {n} --sleep-us {us}", "--events"),
              (counts_equal, slept), {"n": (50, 150), "us": (800, 1500)}, {"PIO.emul": "n"}),
     Scenario("timer-halt", tiny("--oneshot {n} --timer-us {us}", "--events"),
@@ -168,7 +168,7 @@ GUESTS = (
     Scenario("vhost-net", fetch(1), (vm_counts_equal, transferred), {"n": (1, 3)}, sets=REAL),
     # By pages of 2 MiB, where the host gives such, of which some were in use before.
     Scenario("memory-touched", linux("dd if=/dev/zero of=/tmp/filled bs=1M count={n}; rm /tmp/filled"),
-             (vm_counts_equal,), {"n": (16, 40)}, {"EPT.populate": "n//4"}, sets=REAL),
+             (vm_counts_equal,), {"n": (16, 40)}, {"EPT.populate": "1"}, sets=REAL),
     # The guest writes until its memory has been copied, after which QEMU leaves it paused.
     Scenario("migration", linux("while :; do dd if=/dev/zero of=/tmp/dirty bs=1M count={n}; done >/dev/null 2>&1 & "
              "echo $! >/tmp/writer", """

@@ -36,7 +36,7 @@ import Testing
     let text = Self.text(try Self.report())
     #expect(text.contains("calibrated 2026-11-03 09:22:00 UTC; tracer"))
     #expect(text.contains("of it world switch"))
-    #expect(text.contains("systematic"))
+    #expect(text.contains("Systematic"))
     #expect(!text.contains("gross"))
   }
 

@@ -75,6 +75,33 @@ private func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result
     #expect(text.output.replacing("\n", with: " ").contains(verdict))
   }
 
+  /// From a number of the report back to what it is the sum of.
+  @Test(arguments: [
+    ("EPT.swapin", ["40 exits", "waited for", "kernel_blocked", "EPT/NPT faults"]),
+    ("ept.SWAPIN", ["40 exits"]),
+    ("0x3f8", ["120 exits", "io out 0x3f8 serial 1", "PIO.emul", "returned to QEMU 120"]),
+    ("IA32_TSC_DEADLINE", ["120 exits", "TIMER.arm"]), ("wake_latency", ["of wake_latency", "inside exits of", "hlt"]),
+    ("hypercall", ["120 exits", "HYPERCALL"]),
+  ])
+  func explainsWhatANumberIsTheSumOf(name: String, words: [String]) throws {
+    let run = try Program("kvmtax explain \(name) svm-interrupts.dat")
+    #expect(run.status == 0 && run.errors == "")
+    for word in words { #expect(run.output.contains(word), "\(word)") }
+    #expect(run.output.split(separator: "\n").allSatisfy { $0.count <= 100 })
+  }
+
+  @Test(arguments: [
+    ("kvmtax explain TIMER.arm", 0, "the guest sets its timer"), ("kvmtax explain halt_poll", 0, "polls"),
+    ("kvmtax explain NONSENSE", 3, "neither a class nor a state"),
+    ("kvmtax explain NESTED svm-interrupts.dat", 3, "has no exit and no time of 'NESTED'"),
+    ("kvmtax explain", 2, "name"), ("kvmtax explain IDLE nowhere.dat", 3, "nowhere.dat"),
+  ])
+  func explainsNamesAndRefusesOthers(command: String, status: Int32, word: String) throws {
+    let run = try Program(command)
+    #expect(run.status == status)
+    #expect((run.output + run.errors).contains(word))
+  }
+
   @Test(arguments: [
     ("kvmtax --version", 0), ("kvmtax --help", 0), ("kvmtax report --help", 0), ("kvmtax help report", 0),
     ("kvmtax bogus", 2), ("kvmtax report --bogus", 2), ("kvmtax report --format xml svm-tiny.dat", 2),

@@ -70,7 +70,11 @@ struct Scene {
   func evidence(
     file: String = "kvmtax-20261121-092200.kvmtax", format: String = "kvmtax trace", rung: String = "accounts"
   ) -> Evidence {
-    var replay = Replay()
+    var features = UInt8(KT_HAS_USERSPACE_EXIT.rawValue)
+    if events.contains(where: { $0.kind == UInt8(KT_VCPU_WAKEUP.rawValue) }) {
+      features |= UInt8(KT_HAS_WAKEUP.rawValue)
+    }
+    var replay = Replay(features: features)
     // a stable order: threads are fed one after the other, which the machine cannot tell from any other interleaving
     replay.step(events.span)
     var ledger = replay.ledger()

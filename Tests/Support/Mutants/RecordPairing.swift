@@ -22,15 +22,18 @@ public struct RecordPairing: Sendable {
     var open: [UInt32: (key: ReasonKey, nanoseconds: UInt64)] = [:]
     let userspaceExit = events.first { $0.name == "kvm_userspace_exit" }?.id
     let interruptions = Set(events.filter { names.contains($0.name) }.map(\.id))
-    let change = events.first { $0.name == "sched_switch" }
-    let nextField = change?.fields.first { $0.name == "next_pid" }
+    // a switch is of two threads
+    var nextField: [Int: EventText.Field] = [:]
+    for event in events { nextField[event.id] = event.fields.first { $0.name == "next_pid" } }
     var guests = GuestStays()
     for record in records where !record.discarded {
       let thread = record.thread
       if record.id == userspaceExit { guests.leave(thread) }
-      if interruptions.contains(record.id) { guests.interrupt(thread, record.nanoseconds) }
-      if record.id == change?.id, let nextField, interruptions.contains(record.id) {
-        guests.interrupt(UInt32(truncatingIfNeeded: record[nextField]), record.nanoseconds)
+      if interruptions.contains(record.id) {
+        guests.interrupt(thread, record.nanoseconds)
+        if let next = nextField[record.id] {
+          guests.interrupt(UInt32(truncatingIfNeeded: record[next]), record.nanoseconds)
+        }
       }
       if record.id == exit.id {
         let key = ReasonKey(

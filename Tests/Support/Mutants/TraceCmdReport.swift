@@ -58,9 +58,8 @@ public struct PairedExits: Equatable, Sendable {
 }
 
 /// Exits as `trace-cmd report` prints them, paired line by line: the last kvm_exit of a thread before its kvm_entry. Where
-/// a handler of the host's or a switch came between the entry before and the exit, the exit begins with that. Where the ring
-/// buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those that come to it
-/// next have no exit open any more.
+/// a handler of the host's or a switch came between the entry before and the exit, the exit begins with that. Where the ring buffer of a CPU lost events ("CPU:1 [13 EVENTS DROPPED]"), threads that were last seen on it and those
+/// that come to it next have no exit open any more.
 public struct TraceCmdReport: Sendable {
   /// By thread and reason.
   public private(set) var threads: [UInt32: [ReasonKey: PairedExits]] = [:]
@@ -113,7 +112,6 @@ public struct TraceCmdReport: Sendable {
       case .userspaceExit: guests.leave(event.thread)
       case .handler: guests.interrupt(event.thread, event.nanoseconds)
       case .exchange(let next):
-        // either thread is in the kernel, though the handler's begin or the switch away may be missing
         guests.interrupt(event.thread, event.nanoseconds)
         move(next, event.cpu)
         guests.interrupt(next, event.nanoseconds)
