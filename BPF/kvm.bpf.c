@@ -190,7 +190,9 @@ SEC("raw_tp/sched_process_exit") int on_process_exit(void *context)
 		end_gap(slot, number, quiet_ns, event.time_ns);
 		slot->ended = 1;
 	} else {
+		event.run_delay_ns = run_delay(settings);
 		if (settings->events == KT_RAW_RECORDS) record_event(slot, &event);
+		kt_note_delay(slot, event.run_delay_ns);
 		kt_step_end(slot, event.time_ns);
 	}
 	kt_finish(slot);

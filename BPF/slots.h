@@ -368,7 +368,7 @@ static __always_inline int step(struct kt_event *event, int create)
 	if (!settings) return 0;
 	slot = current_slot(create, &number);
 	if (!slot) return 0;
-	if (settings->delay_everywhere) event->run_delay_ns = run_delay(settings);
+	if (event->kind == KT_USERSPACE_EXIT || settings->delay_everywhere) event->run_delay_ns = run_delay(settings);
 	return step_slot(slot, number, settings, event);
 }
 

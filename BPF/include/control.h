@@ -23,7 +23,7 @@ struct kt_control {
 	__u32 features;		/* enum kt_feature: which programs are attached */
 	__u32 keys;		/* 1: keep an account per key */
 	__u32 delay_offset;	/* of sched_info.run_delay in task_struct; 0: it is not read */
-	__u32 delay_everywhere;	/* 1: it is read at every event, not at entries alone */
+	__u32 delay_everywhere;	/* 1: it is read at every event, not only at entries, returns to user space, ends */
 	__u32 look;		/* counts the looks that a vCPU shall take at its own statistics, at its next entry */
 	__u32 reserved;
 };
