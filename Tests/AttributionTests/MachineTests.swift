@@ -20,7 +20,7 @@ import Testing
 
   @Test(arguments: seeds) func agreesWithTheOracle(seed: UInt64) throws {
     let features = FeatureSets.of(seed / 2)
-    let events = MachineTests.stream(seed, 15_000, features: features)
+    let events = MachineTests.stream(seed, 8_000, features: features)
     var machine = ReferenceMachine(features: features)
     for event in events { machine.step(event) }
     let oracle = Oracle(events, features: features)
@@ -104,7 +104,7 @@ import Testing
     for seed in MachineTests.seeds {
       let features = FeatureSets.of(seed / 2)
       var replay = Replay(features: features)
-      replay.step(MachineTests.stream(seed, 15_000, features: features).span)
+      replay.step(MachineTests.stream(seed, 8_000, features: features).span)
       for thread in replay.threads() {
         all.states.add(thread.vcpu.states)
         all.backwards += thread.vcpu.backwards
