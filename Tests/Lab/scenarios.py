@@ -195,7 +195,9 @@ exec timeout 50 qemu-system-x86_64 -accel kvm -cpu host -machine pc -m 64 -nodef
 	-display none -vga none -boot n -netdev user,id=n,tftp=/tmp/pxe,bootfile=boot.ipxe -device e1000,netdev=n \\
 	-object filter-dump,id=dump,netdev=n,file=packets.pcap'
 end_witness
-grep -o "status [0-9]*" trace.log | cut -d" " -f2 >guest.status""", (vm_life_equal, packets_received),
+grep -o "status [0-9]*" trace.log | cut -d" " -f2 >guest.status
+[ "$(wc -c <packets.pcap)" -gt 1000 ] || fail "the guest did not boot: its firmware never used the network"
+""", (vm_life_equal, packets_received),
              {"n": (200, 400)}, {"MMIO.emul": "n"}, sets=REAL, seconds=60),
     Scenario("nested", "initrd=/lab/host.cpio vm_linux nested -machine pc -smp 1 -m 256\n"
              "echo '/kvmtax/libexec/kvmtax/kvmtax-tracer guest --cpuid {n}' >command\n"
