@@ -73,15 +73,9 @@ static __noinline int note_write(struct kt_slot *slot, __u32 number, __u32 bus, 
 }
 
 /* kvm_entry: an OUT that did not go to user space may have been a kick; which port is known by now, if it ever is. */
-static __always_inline int step_entry(struct kt_event *event)
+static __always_inline int step_entry(struct kt_slot *slot, __u32 number, const struct kt_control *settings,
+				      struct kt_event *event)
 {
-	struct kt_control *settings = controls();
-	struct kt_slot *slot;
-	__u32 number;
-
-	if (!settings) return 0;
-	slot = current_slot(1, &number);
-	if (!slot) return 0;
 	if (keeps_ioeventfds && kt_wrote_port(slot)) note_write(slot, number, KT_PIO_BUS, slot->key.subject);
 	event->run_delay_ns = run_delay(settings);
 	return step_slot(slot, number, settings, event);

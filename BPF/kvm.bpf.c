@@ -37,9 +37,14 @@ SEC("tp/kvm/kvm_exit") int on_exit(void *context)
 SEC("tp/kvm/kvm_entry") int on_entry(void *context)
 {
 	struct kt_event event = EVENT(KT_ENTRY, .reason = KT_FIELD(context, __u32, KT_FIELD_ENTRY_IMMEDIATE));
+	struct kt_control *settings = controls();
+	struct kt_slot *slot;
+	__u32 number;
 
 	event.vcpu = KT_FIELD(context, __u32, KT_FIELD_ENTRY_VCPU);
-	return step_entry(&event);
+	if (!settings) return 0;
+	slot = current_slot(1, &number);
+	return slot ? step_entry(slot, number, settings, &event) : 0;
 }
 
 SEC("tp/kvm/kvm_userspace_exit") int on_userspace_exit(void *context)
@@ -97,16 +102,11 @@ static __always_inline void read_exit(struct kt_event *event, void *vcpu, __u32 
  * VMX: the exit qualification and the interruption information are in the VMCS until KVM's handler of such an exit asks
  * for them and keeps them in vcpu_vmx; by the next entry it has. Read at kvm_exit, they would be those of an earlier exit.
  */
-static __always_inline void detail(void *vcpu)
+static __always_inline void detail(struct kt_slot *slot, __u32 number, const struct kt_control *settings, void *vcpu)
 {
 	struct kt_event event = EVENT(KT_DETAIL);
-	struct kt_control *settings = controls();
-	struct kt_slot *slot;
-	__u32 number;
 
-	if (!settings || !settings->keys) return;
-	slot = current_slot(0, &number);
-	if (!slot || !slot->in_exit || slot->pending || !kt_wants_detail(slot->isa, slot->reason)) return;
+	if (!settings->keys || !slot->in_exit || slot->pending || !kt_wants_detail(slot->isa, slot->reason)) return;
 	if (bpf_core_field_exists(((struct vcpu_vmx___kt *)0)->exit_qualification)) {
 		event.arg = BPF_CORE_READ((struct vcpu_vmx___kt *)vcpu, exit_qualification);
 		event.extra = BPF_CORE_READ((struct vcpu_vmx___kt *)vcpu, exit_intr_info);
@@ -130,14 +130,21 @@ SEC("tp_btf/kvm_exit") int on_exit_btf(__u64 *arguments)
 SEC("tp_btf/kvm_entry") int on_entry_btf(__u64 *arguments)
 {
 	struct kt_event event = EVENT(KT_ENTRY);
+	struct kt_control *settings = controls();
 	void *vcpu = (void *)arguments[0];
+	struct kt_slot *slot;
+	__u32 number;
 
-	if (!vcpu) return 0;
+	if (!settings || !vcpu) return 0;
+	slot = current_slot(1, &number);
+	if (!slot) return 0;
 	event.reason = immediate_exits ? arguments[1] & 1 : 0;
 	event.vcpu = BPF_CORE_READ((struct kvm_vcpu___kt *)vcpu, vcpu_id);
-	look(vcpu);
-	detail(vcpu);
-	return step_entry(&event);
+	if (slot->first_ns) {	/* a thread begins with its first exit or entry, and with nothing else */
+		look(slot, number, settings, vcpu);
+		detail(slot, number, settings, vcpu);
+	}
+	return step_entry(slot, number, settings, &event);
 }
 
 SEC("tp_btf/kvm_userspace_exit") int on_userspace_exit_btf(__u64 *arguments)

@@ -23,18 +23,13 @@ static __always_inline void read_counts(struct kt_counts *counts, void *vcpu)
 	counts->ports = BPF_CORE_READ(known, stat.io_exits);
 }
 
-static __always_inline void look(void *vcpu)
+static __always_inline void look(struct kt_slot *slot, __u32 number, const struct kt_control *settings, void *vcpu)
 {
 	struct kt_event vector = { .kind = KT_TIMER_VECTOR, .vcpu = KT_NO_VCPU, .extra = KT_VECTOR_READ };
-	struct kt_control *settings = controls();
 	struct kt_looks *looks_of;
-	struct kt_slot *slot;
-	__u32 number, lvtt = 0;
+	__u32 lvtt = 0;
 	void *registers;
 
-	if (!settings) return;
-	slot = current_slot(0, &number);
-	if (!slot) return;
 	looks_of = bpf_map_lookup_elem(&looks, &number);
 	if (!looks_of || (looks_of->thread == slot->thread && looks_of->look == settings->look)) return;
 	if (bpf_core_field_exists(((struct kvm_vcpu___stat *)0)->stat)) {
@@ -64,7 +59,13 @@ static __always_inline void look(void *vcpu)
 /* For the classic path: the tracepoint's arguments come with a raw program only. */
 SEC("raw_tp/kvm_entry") int on_look(__u64 *arguments)
 {
-	if (arguments[0]) look((void *)arguments[0]);
+	struct kt_control *settings = controls();
+	struct kt_slot *slot;
+	__u32 number;
+
+	if (!settings || !arguments[0]) return 0;
+	slot = current_slot(0, &number);
+	if (slot) look(slot, number, settings, (void *)arguments[0]);
 	return 0;
 }
 #endif

@@ -1,6 +1,7 @@
 /* Umbrella of the C target CKvmtax: what BPF programs and Swift share. */
 #ifndef KVMTAX_H
 #define KVMTAX_H
+#include "accounts.h"
 #include "buckets.h"
 #include "calibrate.h"
 #include "control.h"

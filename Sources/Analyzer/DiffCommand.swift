@@ -30,33 +30,18 @@ struct DiffCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The least difference that matters, of running time.", valueName: "percent")) var least:
     Percent = Percent(fraction: 0.01)
   @Option(help: ArgumentHelp("End with status 1 on this.", valueName: "what")) var failOn: Gate?
-  @Option(help: ArgumentHelp("What standard output gets.", valueName: "format")) var format: ReportCommand.Format?
-  @Option(
-    name: [.short, .long], help: ArgumentHelp("Write to a file; its name decides: .json, else text.", valueName: "file")
-  )
-  var output: String?
-  @Flag(help: "Overwrite the output file.") var force = false
-  @Option(
-    help: ArgumentHelp(
-      "Take a kvmtax trace's numbers from the kernel's accounts or from the exits of --events.", valueName: "source"))
-  var using: ReportCommand.Rung = .accounts
+  @OptionGroup var rung: RungOption
   @Flag(name: [.short, .long], help: "Every row, whether it differs or not.") var verbose = false
-  @Option(help: ArgumentHelp("Color.", valueName: "when")) var color: ColorChoice = .auto
-
-  func validate() throws {
-    if output != nil, format != nil {
-      throw ValidationError("--format is for standard output; with -o the file's name decides (.json or .txt).")
-    }
-    if let output { _ = try OutputFile.format(of: output) }
-  }
+  @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let destination = try output.map { try OutputFile(path: $0, replacing: force) }
-    let rung: TraceRung = using == .exits ? .exits : .accounts
+    let destination = try output.destination()
     let report = try DiffBuilder(
-      readEvidence(before, using: rung), readEvidence(after, using: rung), vm: vm, least: least.fraction
+      readEvidence(before, using: rung.rung), readEvidence(after, using: rung.rung), vm: vm, least: least.fraction
     ).report()
-    let text = try render(report)
+    let text =
+      try output.isJSON()
+      ? JSONDiff().render(report) : TextDiff(style: output.style, isVerbose: verbose).render(report)
     if let destination { try destination.write(text) } else { try standardOutput(text) }
     guard failOn == .difference else { return }
     if report.isDifferent { throw ExitStatus.gate }
@@ -65,13 +50,6 @@ struct DiffCommand: ParsableCommand {
         file: "\(before) and \(after)", found: "too short to tell whether they differ",
         remedy: "Record for a minute or longer: sudo kvmtax record -d 60")
     }
-  }
-
-  private func render(_ report: DiffReport) throws -> String {
-    if try output.map(OutputFile.format(of:)) ?? format ?? .text == .json { return JSONDiff().render(report) }
-    var style = Style.ofStandardOutput(color)
-    if output != nil, color == .auto { style.color = false }
-    return TextDiff(style: style, isVerbose: verbose).render(report)
   }
 }
 

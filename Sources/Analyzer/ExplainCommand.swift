@@ -44,15 +44,19 @@ struct ExplainCommand: ParsableCommand {
     let evidence = try readEvidence(file, using: .accounts)
     let report = try ReportBuilder(evidence, vm: vm).report()
     let exits = try longest(file, subject, names: evidence.capture.reasonNames)
-    guard let origin = explanation.origin(subject, in: report, ledger: evidence.ledger, exits: exits) else {
+    guard let origin = explanation.origin(subject, in: report, exits: exits) else {
       if let meaning { try standardOutput(meaning) }
-      throw InputError(
-        file: file, found: "has no exit and no time of '\(name)'",
-        remedy: report.totals.classes == nil
-          ? "It was recorded without keys: only states can be explained from it."
-          : "kvmtax report -v \(shellWord(sanitized(file))) lists what it has.")
+      throw InputError(file: file, found: "has no exit and no time of '\(name)'", remedy: remedy(subject, report, file))
     }
     try standardOutput((meaning ?? "") + origin)
+  }
+
+  /// Why a trace can have nothing of it, and what to do.
+  private func remedy(_ subject: Explanation.Subject, _ report: Report, _ file: String) -> String {
+    let all = "kvmtax report -v \(shellWord(sanitized(file))) shows what it has."
+    if report.vms.isEmpty { return "No vCPU is in it at all. \(all)" }
+    if case .state = subject { return "No vCPU was in that state, or the trace cannot tell it apart. \(all)" }
+    return report.totals.classes == nil ? "It was recorded without keys: only states can be explained from it." : all
   }
 
   /// The longest exits of the subject that the trace has records of; nil where it has none.

@@ -16,7 +16,7 @@ struct OutputFile {
   }
 
   /// What a file's name says.
-  static func format(of path: String) throws -> ReportCommand.Format {
+  static func format(of path: String) throws -> OutputOptions.Format {
     let name = path.split(separator: "/").last ?? ""
     guard let dot = name.lastIndex(of: "."), dot != name.startIndex else { return .text }
     switch name[name.index(after: dot)...].lowercased() {

@@ -20,42 +20,23 @@ struct ReportCommand: ParsableCommand {
         kvmtax report -o report.json trace.dat   for programs
       """)
 
-  enum Format: String, CaseIterable, ExpressibleByArgument { case text, json }
-  enum Rung: String, CaseIterable, ExpressibleByArgument { case accounts, exits, events }
-
   @Argument(help: ArgumentHelp("Traces; several are reported one after the other.", valueName: "file")) var files:
     [String] = []
   @Option(help: ArgumentHelp("Only this VM: its name, VMID or pid.", valueName: "vm")) var vm: String?
-  @Option(help: ArgumentHelp("What standard output gets.", valueName: "format")) var format: Format?
-  @Option(
-    name: [.short, .long], help: ArgumentHelp("Write to a file; its name decides: .json, else text.", valueName: "file")
-  )
-  var output: String?
-  @Flag(help: "Overwrite the output file.") var force = false
-  @Option(
-    help: ArgumentHelp(
-      "Take a kvmtax trace's numbers from the kernel's accounts, from the exits of --events, or from the events of "
-        + "--events=raw.", valueName: "source"))
-  var using: Rung = .accounts
+  @OptionGroup var rung: RungOption
   @Flag(name: [.short, .long], help: "Every reason, every VM and every vCPU.") var verbose = false
-  @Option(help: ArgumentHelp("Color.", valueName: "when")) var color: ColorChoice = .auto
-
-  func validate() throws {
-    if output != nil, format != nil {
-      throw ValidationError("--format is for standard output; with -o the file's name decides (.json or .txt).")
-    }
-    if let output { _ = try OutputFile.format(of: output) }
-  }
+  @OptionGroup var output: OutputOptions
 
   func run() throws {
     let paths = try files.isEmpty ? [NewestTrace.find()] : files
-    let destination = try output.map { try OutputFile(path: $0, replacing: force) }
-    let renderer = try renderer()
+    let destination = try output.destination()
+    let renderer: any Renderer =
+      try output.isJSON() ? JSONReport() : TextReport(style: output.style, isVerbose: verbose)
     var text = ""
     var failures = 0
     for path in paths {
       do throws(InputError) {
-        let report = try ReportBuilder(readEvidence(path, using: TraceRung(using)), vm: vm).report()
+        let report = try ReportBuilder(readEvidence(path, using: rung.rung), vm: vm).report()
         let document = renderer.render(report)
         if destination != nil {
           text += (text.isEmpty || renderer is JSONReport ? "" : "\n") + document
@@ -70,23 +51,5 @@ struct ReportCommand: ParsableCommand {
     }
     if let destination, !text.isEmpty { try destination.write(text) }
     if failures > 0 { throw ExitStatus.environment }
-  }
-
-  private func renderer() throws -> any Renderer {
-    let format = try output.map(OutputFile.format(of:)) ?? self.format ?? .text
-    if format == .json { return JSONReport() }
-    var style = Style.ofStandardOutput(color)
-    if output != nil, color == .auto { style.color = false }
-    return TextReport(style: style, isVerbose: verbose)
-  }
-}
-
-extension TraceRung {
-  fileprivate init(_ rung: ReportCommand.Rung) {
-    switch rung {
-    case .accounts: self = .accounts
-    case .exits: self = .exits
-    case .events: self = .events
-    }
   }
 }

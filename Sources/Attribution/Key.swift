@@ -49,6 +49,9 @@ public struct Key: Hashable, Sendable {
     case vmgexit
     /// A kind that this version does not know; its subject has no name.
     case unknown = 255
+
+    /// Its one name in JSON.
+    public var name: String { self == .hypervHypercall ? "hyperv_hypercall" : "\(self)" }
   }
 
   /// Facts about an exit that its class needs (`enum kt_trait`).

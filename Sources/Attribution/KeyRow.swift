@@ -1,15 +1,17 @@
 import CKvmtax
 
-extension kt_key_row {
+extension kt_key {
   /// The key as three words: equal when the words are.
   public var words: SIMD3<UInt64> {
-    withUnsafeBytes(of: key) {
+    withUnsafeBytes(of: self) {
       SIMD3(
         $0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
         $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
     }
   }
+}
 
+extension kt_key_row {
   /// Adds another row of the same key.
   public mutating func add(_ other: UnsafePointer<kt_key_row>) {
     finished &+= other.pointee.finished
@@ -49,7 +51,7 @@ public struct KeySums {
 
   /// Adds a row of one of the VM's threads.
   public mutating func add(_ row: kt_key_row, to vm: Int) {
-    let name = Name(vm: vm, words: row.words)
+    let name = Name(vm: vm, words: row.key.words)
     guard let known = index[name] else {
       index[name] = rows.count
       rows.append(row)

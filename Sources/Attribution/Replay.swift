@@ -103,10 +103,12 @@ public struct Replay: ~Copyable {
     placeOfSlot = .allocate(capacity: slotCapacity)
     placeOfSlot.initialize(repeating: Place(), count: slotCapacity)
     // 8 MiB of which a trace uses a few entries: the kernel gives zeroed pages as they are touched
-    guard let zeroed = calloc(Replay.pageCount, MemoryLayout<UnsafeMutablePointer<UInt32>?>.stride) else {
-      fatalError("no memory")
+    if let zeroed = calloc(Replay.pageCount, MemoryLayout<UnsafeMutablePointer<UInt32>?>.stride) {
+      pages = zeroed.bindMemory(to: UnsafeMutablePointer<UInt32>?.self, capacity: Replay.pageCount)
+    } else {
+      pages = .allocate(capacity: Replay.pageCount)
+      pages.initialize(repeating: nil, count: Replay.pageCount)
     }
-    pages = zeroed.bindMemory(to: UnsafeMutablePointer<UInt32>?.self, capacity: Replay.pageCount)
   }
 
   deinit {
@@ -284,28 +286,23 @@ public struct Replay: ~Copyable {
   }
 
   private mutating func growSlots() {
-    let capacity = slotCapacity * 2
-    let larger = UnsafeMutablePointer<kt_slot>.allocate(capacity: capacity)
-    larger.moveInitialize(from: slots, count: slotCapacity)
-    (larger + slotCapacity).initialize(repeating: kt_slot(), count: capacity - slotCapacity)
-    slots.deallocate()
-    slots = larger
-    let table = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity * 256)
-    table.moveInitialize(from: rowOfReason, count: slotCapacity * 256)
-    (table + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
-    rowOfReason.deallocate()
-    rowOfReason = table
-    let keyTable = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity * 256)
-    keyTable.moveInitialize(from: rowOfKey, count: slotCapacity * 256)
-    (keyTable + slotCapacity * 256).initialize(repeating: 0, count: (capacity - slotCapacity) * 256)
-    rowOfKey.deallocate()
-    rowOfKey = keyTable
-    let places = UnsafeMutablePointer<Place>.allocate(capacity: capacity)
-    places.moveInitialize(from: placeOfSlot, count: slotCapacity)
-    (places + slotCapacity).initialize(repeating: Place(), count: capacity - slotCapacity)
-    placeOfSlot.deallocate()
-    placeOfSlot = places
-    slotCapacity = capacity
+    let capacity = slotCapacity
+    slots = Replay.doubled(slots, capacity, filling: kt_slot())
+    rowOfReason = Replay.doubled(rowOfReason, capacity * 256, filling: 0)
+    rowOfKey = Replay.doubled(rowOfKey, capacity * 256, filling: 0)
+    placeOfSlot = Replay.doubled(placeOfSlot, capacity, filling: Place())
+    slotCapacity = capacity * 2
+  }
+
+  /// Twice the room, the first half moved, the second filled.
+  private static func doubled<Element>(
+    _ old: UnsafeMutablePointer<Element>, _ count: Int, filling blank: Element
+  ) -> UnsafeMutablePointer<Element> {
+    let larger = UnsafeMutablePointer<Element>.allocate(capacity: count * 2)
+    larger.moveInitialize(from: old, count: count)
+    (larger + count).initialize(repeating: blank, count: count)
+    old.deallocate()
+    return larger
   }
 
   @inline(__always) private mutating func rowNumber(slot: Int, isa: UInt8, reason: UInt32) -> Int {
@@ -325,11 +322,7 @@ public struct Replay: ~Copyable {
     }
     guard length < Replay.maximumReasons, rowCount < Replay.maximumRows else { return 0 }
     if rowCount == rowCapacity {
-      let larger = UnsafeMutablePointer<kt_row>.allocate(capacity: rowCapacity * 2)
-      larger.moveInitialize(from: rows, count: rowCapacity)
-      (larger + rowCapacity).initialize(repeating: kt_row(), count: rowCapacity)
-      rows.deallocate()
-      rows = larger
+      rows = Replay.doubled(rows, rowCapacity, filling: kt_row())
       rowCapacity *= 2
     }
     let row = rowCount
@@ -359,20 +352,11 @@ public struct Replay: ~Copyable {
   }
 
   @inline(never) private mutating func findKey(slot: Int, place: Int) -> Int? {
-    let words = withUnsafeBytes(of: slots[slot].key) {
-      SIMD3<UInt64>(
-        $0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self),
-        $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
-    }
-    let name = SlotKey(slot: slot, words: words)
+    let name = SlotKey(slot: slot, words: slots[slot].key.words)
     if let known = moreKeys[name] { return Int(known) }
     guard keyCount < Replay.maximumKeys else { return nil }
     if keyCount == keyCapacity {
-      let larger = UnsafeMutablePointer<kt_key_row>.allocate(capacity: keyCapacity * 2)
-      larger.moveInitialize(from: keys, count: keyCapacity)
-      (larger + keyCapacity).initialize(repeating: kt_key_row(), count: keyCapacity)
-      keys.deallocate()
-      keys = larger
+      keys = Replay.doubled(keys, keyCapacity, filling: kt_key_row())
       keyCapacity *= 2
     }
     let row = keyCount

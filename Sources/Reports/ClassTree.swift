@@ -168,7 +168,7 @@ struct ClassTreeBuilder {
     let key = account.key
     return Report.KeyTime(
       isa: key.isa, number: key.reason, reason: names.name(isa: key.isa, reason: key.reason), about: describe(key),
-      subject: key.subject, kind: "\(key.kind)", traits: key.traits.names, userspace: key.userspace, time: time(account)
+      subject: key.subject, kind: key.kind.name, traits: key.traits.names, userspace: key.userspace, time: time(account)
     )
   }
 
@@ -176,7 +176,7 @@ struct ClassTreeBuilder {
     let handled = account.states.virtualization
     return Report.ClassTime(
       exits: account.finished,
-      perSecond: spanNanoseconds == 0 ? nil : Double(account.finished) / Double(spanNanoseconds) * 1e9,
+      perSecond: perSecond(account.finished, spanNanoseconds),
       totalNanoseconds: account.totalNanoseconds, handledNanoseconds: handled,
       handledMeanNanoseconds: share(handled, account.finished), maxNanoseconds: account.maxNanoseconds,
       ofRunning: share(handled, runningNanoseconds),
@@ -191,6 +191,4 @@ struct ClassTreeBuilder {
     }
     return (second.time.exits, first.id) < (first.time.exits, second.id)
   }
-
-  private func share(_ part: UInt64, _ whole: UInt64) -> Double? { whole == 0 ? nil : Double(part) / Double(whole) }
 }

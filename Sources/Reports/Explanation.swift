@@ -92,7 +92,7 @@ public struct Explanation {
 
   /// From the number in the report back to the accounts it is the sum of; nil when the trace has nothing of it.
   /// `exits`: the longest of those that the trace has a record of; nil: it has no records.
-  public func origin(_ subject: Subject, in report: Report, ledger: Ledger, exits: [Exit]?) -> String? {
+  public func origin(_ subject: Subject, in report: Report, exits: [Exit]?) -> String? {
     var page = Page(style: style)
     var isFound = false
     for vm in report.vms {

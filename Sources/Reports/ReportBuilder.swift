@@ -424,12 +424,6 @@ public struct ReportBuilder {
 
   private func length(_ first: UInt64, _ last: UInt64) -> UInt64 { last > first ? last - first : 0 }
 
-  private func share(_ part: UInt64, _ whole: UInt64) -> Double? { whole == 0 ? nil : Double(part) / Double(whole) }
-
-  private func perSecond(_ count: UInt64, _ nanoseconds: UInt64) -> Double? {
-    nanoseconds == 0 ? nil : Double(count) / Double(nanoseconds) * 1e9
-  }
-
   private func date(_ nanoseconds: UInt64) -> String? {
     var seconds = time_t(nanoseconds / 1_000_000_000)
     var parts = tm()
@@ -438,4 +432,12 @@ public struct ReportBuilder {
     let day = "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
     return "\(day) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
   }
+}
+
+/// A part of a whole; nil where there is nothing to divide by.
+func share(_ part: UInt64, _ whole: UInt64) -> Double? { whole == 0 ? nil : Double(part) / Double(whole) }
+
+/// A count over so many ns; nil where there are none.
+func perSecond(_ count: UInt64, _ nanoseconds: UInt64) -> Double? {
+  nanoseconds == 0 ? nil : Double(count) / Double(nanoseconds) * 1e9
 }

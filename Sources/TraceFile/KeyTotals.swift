@@ -76,7 +76,7 @@ struct KeyTotals {
   }
 
   private mutating func place(of row: kt_key_row, vm: Int) -> Int {
-    if let known = vms[vm].index[row.words] { return known }
+    if let known = vms[vm].index[row.key.words] { return known }
     guard vms[vm].index.count < KeyTotals.keyLimit, keyCount < KeyTotals.limit else { return 0 }
     keyCount += 1
     let place = vms[vm].sums.count
@@ -84,7 +84,7 @@ struct KeyTotals {
     sum.key = row.key
     vms[vm].sums.append(sum)
     vms[vm].isChanged.append(false)
-    vms[vm].index[row.words] = place
+    vms[vm].index[row.key.words] = place
     return place
   }
 

@@ -64,7 +64,7 @@ struct ProgramCost: Equatable {
     // the exits that stand for the kernel's path have a key each
     let stepsPerExit = plan.keepsKeys ? 3.0 : 2.0
     stepNanoseconds = attach == .btf ? 205 : 350
-    recordNanoseconds = 70
+    recordNanoseconds = 110
     isCalibrated = total(records: false) != nil
     // a text has no number above 10^12
     if let pair = total(records: false) { stepNanoseconds = UInt64(max(pair, 0) / stepsPerExit) }

@@ -94,6 +94,12 @@ private func withFolder<Result>(_ body: (URL) throws -> Result) throws -> Result
     ("kvmtax explain TIMER.arm", 0, "the guest sets its timer"), ("kvmtax explain halt_poll", 0, "polls"),
     ("kvmtax explain NONSENSE", 3, "neither a class nor a state"),
     ("kvmtax explain NESTED svm-interrupts.dat", 3, "has no exit and no time of 'NESTED'"),
+    (
+      "f=$(mktemp); head -c 3000 svm-interrupts.kvmtax >$f; kvmtax explain IDLE $f; s=$?; rm $f; exit $s", 3,
+      "No vCPU is in it at all."
+    ),
+    ("kvmtax explain stopped svm-interrupts.dat", 3, "No vCPU was in that state"),
+    ("kvmtax diff --using events svm-tiny.dat svm-tiny.dat", 0, "svm-tiny.dat"),
     ("kvmtax explain", 2, "name"), ("kvmtax explain IDLE nowhere.dat", 3, "nowhere.dat"),
   ])
   func explainsNamesAndRefusesOthers(command: String, status: Int32, word: String) throws {

@@ -164,7 +164,7 @@ final class FakeHost {
     var row = kt_key_row()
     row.key = slots[number].key
     row.thread = slots[number].thread
-    let name = KeyName(thread: row.thread, words: row.words)
+    let name = KeyName(thread: row.thread, words: row.key.words)
     if let known = keyNumbers[name] { return known }
     row.slot = UInt32(number)
     row.next = slots[number].first_key

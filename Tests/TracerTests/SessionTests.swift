@@ -20,6 +20,29 @@ import TestSupport
     _ = session.stop()
   }
 
+  @Test func `What is given up leaves the rest attached, and the machine knows`() throws {
+    let tracefs = try #require(Tracefs.find())
+    let layouts = try Layouts(tracefs: tracefs, proxy: false)
+    let plan = ProgramPlan(attach: .tp, layouts: layouts, proxy: false, tier: .full, keys: true)
+    let session = try Session(
+      attach: .tp, plan: plan, layouts: layouts, capacity: .none, groups: RingGroups(cpuCount: 1, nodes: []),
+      processes: [], onNotice: { _ in }, onRecord: { _, _ in })
+    try session.start()
+    let scheduler = KT_HAS_SWITCH.rawValue | KT_HAS_WAKING.rawValue | KT_HAS_IRQ.rawValue
+    #expect(session.control.pointee.features & scheduler == scheduler)
+    #expect(session.control.pointee.keys == 1 && session.control.pointee.delay_everywhere == 0)
+    session.shedKeys()
+    #expect(session.control.pointee.keys == 0 && session.control.pointee.features & scheduler == scheduler)
+    session.shedScheduler()
+    #expect(session.plan.tier == .lite && session.control.pointee.features & scheduler == 0)
+    #expect(session.control.pointee.features & KT_HAS_WAKEUP.rawValue != 0)
+    if plan.delayOffset != 0 {
+      #expect(session.control.pointee.features & KT_HAS_RUN_DELAY.rawValue != 0)
+      #expect(session.control.pointee.delay_everywhere == 1)
+    }
+    _ = session.stop()
+  }
+
   @Test func `A late heartbeat makes a gap of what lies beyond the limit`() throws {
     let tracefs = try #require(Tracefs.find())
     let layouts = try Layouts(tracefs: tracefs, proxy: true)
